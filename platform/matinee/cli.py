@@ -1,0 +1,191 @@
+"""The command line: parse, build settings, call a room, print. `--json` prints for machines.
+
+Rooms are imported by the command that needs them: the shell is never kept waiting for a model library.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from matinee.config import Settings, load_settings
+from matinee.errors import MatineeError
+
+Command = Callable[[argparse.Namespace, Settings], int]
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit 2 with one line."""
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit status: 0 done, 1 failed, 2 bad input, 130 interrupted."""
+    options = parser().parse_args(arguments)
+    try:
+        settings = load_settings(
+            {"home": options.home, "seed": options.seed, "serving.port": getattr(options, "port", None)}
+        )
+        command: Command = options.command
+        return command(options, settings)
+    except MatineeError as failure:
+        print(f"matinee: {failure}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("matinee: interrupted; run it again to go on", file=sys.stderr)
+        return 130
+
+
+def parser() -> argparse.ArgumentParser:
+    """Every command and flag."""
+    common = Parser(add_help=False)
+    common.add_argument("--home", help="the data home (default .matinee)")
+    common.add_argument("--seed", type=int, help="seeds everything random (default 0)")
+    common.add_argument("--json", action="store_true", help="print JSON")
+
+    root = Parser(prog="matinee", description="The machine-learning platform of a streaming service.")
+    commands = root.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
+
+    def add(name: str, command: Command, text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, parents=[common], help=text, description=text)
+        added.set_defaults(command=command)
+        return added
+
+    demo = add("demo", _demo, "run the whole loop on MovieLens 100K, then serve it")
+    demo.add_argument("--port", type=int, help="port of the API (default: a free one)")
+    demo.add_argument("--exit", action="store_true", help="stop when the table is printed")
+
+    data = add("data", _data, "bring a data set into the home")
+    data.add_argument("action", choices=["get"])
+    data.add_argument("name", help="movielens-100k, movielens-1m, movielens-20m, ...")
+    data.add_argument("--from", dest="origin", help="a zip, a folder or an address to take it from")
+
+    up = add("up", _up, "start the platform as a service")
+    up.add_argument("--port", type=int, help="port of the API (default: a free one)")
+    add("down", _down, "stop the service; what was accepted is kept")
+    add("status", _status, "what runs, and how it is")
+
+    models = add("models", _models, "list the model versions")
+    models.add_argument("--card", metavar="VERSION", help="print a version's model card")
+
+    split = add("split", _split, "show or set the versions that answer a surface, with their weights")
+    split.add_argument("surface", nargs="?", default="home")
+    split.add_argument("weights", nargs="*", metavar="VERSION=WEIGHT")
+    split.add_argument("--who", default="cli")
+    split.add_argument("--why", default="")
+
+    add("settings", _settings, "print every setting and its value")
+    return root
+
+
+def _demo(options: argparse.Namespace, settings: Settings) -> int:
+    from matinee.local.demo import run_demo
+
+    return run_demo(settings, stay=sys.stdin.isatty() and not options.exit, as_json=options.json)
+
+
+def _data(options: argparse.Namespace, settings: Settings) -> int:
+    from matinee.sources import movielens
+
+    folder = movielens.get(options.name, settings.paths, source=options.origin)
+    if options.json:
+        print(json.dumps({"name": options.name, "folder": str(folder)}))
+    else:
+        print((folder / "TERMS.txt").read_text())
+        print(f"{options.name} is in {folder}")
+    return 0
+
+
+def _up(options: argparse.Namespace, settings: Settings) -> int:
+    from matinee.local.service import start_detached
+
+    _show(options, start_detached(settings))
+    return 0
+
+
+def _down(options: argparse.Namespace, settings: Settings) -> int:
+    from matinee.local.service import stop_detached
+
+    _show(options, {"stopped": stop_detached(settings)})
+    return 0
+
+
+def _status(options: argparse.Namespace, settings: Settings) -> int:
+    from matinee.local.service import status
+
+    report = status(settings)
+    _show(options, report)
+    return 0 if report["running"] else 1
+
+
+def _models(options: argparse.Namespace, settings: Settings) -> int:
+    from matinee.registry.mlflow import Registry
+
+    registry = Registry(settings)
+    if options.card:
+        version = registry.get(settings.serving.model, options.card)
+        print((Path(version.path) / "card.md").read_text())
+        return 0
+    rows = [
+        {"version": version.version, "run_id": version.run_id, **version.metrics}
+        for version in registry.versions(settings.serving.model)
+    ]
+    _show(options, {"model": settings.serving.model, "versions": rows})
+    return 0
+
+
+def _split(options: argparse.Namespace, settings: Settings) -> int:
+    from matinee.errors import InvalidInput
+    from matinee.serving.splits import Splits
+
+    splits = Splits(settings)
+    if options.weights:
+        weights: dict[str, float] = {}
+        for text in options.weights:
+            version, _, weight = text.partition("=")
+            try:
+                weights[version] = float(weight)
+            except ValueError:
+                raise InvalidInput(f"weight {text!r} is not VERSION=NUMBER") from None
+        splits.set(options.surface, weights, who=options.who, why=options.why)
+    _show(options, {"surface": options.surface, "weights": dict(splits.current(options.surface))})
+    return 0
+
+
+def _settings(options: argparse.Namespace, settings: Settings) -> int:
+    print(settings.model_dump_json(indent=2))
+    return 0
+
+
+def _show(options: argparse.Namespace, report: dict[str, object]) -> None:
+    if options.json:
+        print(json.dumps(report, default=str))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    for name, value in report.items():
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            table = Table(*value[0], title=name)
+            for row in value:
+                cells = (f"{cell:.4f}" if isinstance(cell, float) else str(cell) for cell in row.values())
+                table.add_row(*cells)
+            console.print(table)
+        elif isinstance(value, dict):
+            console.print(f"{name}:")
+            for key, item in value.items():
+                console.print(f"  {key}: {item}", highlight=False)
+        else:
+            console.print(f"{name}: {value}", highlight=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

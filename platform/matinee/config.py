@@ -1,0 +1,232 @@
+"""Settings, typed and checked once at start: defaults, then a TOML file, then `MATINEE_*`, then flags.
+
+`MATINEE_KAFKA_BOOTSTRAP_SERVERS` sets `kafka.bootstrap_servers`; the TOML file is `matinee.toml` in the
+working folder, or the file that `MATINEE_CONFIG` names.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from matinee.errors import ConfigError
+
+
+class Section(BaseModel):
+    """A group of settings: immutable, and closed to names it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Kafka(Section):
+    """The backbone. Any Kafka; without `bootstrap_servers` Matinee starts its own broker."""
+
+    bootstrap_servers: str = ""
+    """host:port[,host:port]; empty: the embedded broker."""
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    sasl_mechanism: str = ""
+    """PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, ...; empty: none."""
+    sasl_username: str = ""
+    sasl_password: SecretStr = SecretStr("")
+    ssl_ca_location: str = ""
+    """A CA bundle's path; empty: the system's."""
+    events_topic: str = "matinee.events"
+    exposures_topic: str = "matinee.exposures"
+    dead_letters_topic: str = "matinee.dead-letters"
+    signals_topic: str = "matinee.signals"
+    """Events about the platform itself: drift, ..."""
+    partitions: int = Field(4, ge=1, le=1024)
+    """Partitions of a topic Matinee creates; an existing topic keeps its own."""
+
+
+class Stream(Section):
+    """The streaming features."""
+
+    workers: int = Field(1, ge=1)
+    """Ray actors that share the partitions."""
+    batch_events: int = Field(20_000, ge=1)
+    """Most events of one micro-batch."""
+    linger_ms: int = Field(50, ge=1)
+    """Longest wait for a micro-batch to fill."""
+    heartbeat_s: float = Field(2.0, gt=0)
+    """How often the supervisor looks at its workers."""
+
+
+class Features(Section):
+    """Where feature values are served from."""
+
+    online_store: Literal["sqlite", "redis"] = "sqlite"
+    redis: str = "127.0.0.1:6379"
+    """host:port of Redis, read where `online_store` is redis."""
+
+
+class Training(Section):
+    """How models are trained."""
+
+    preset: str = "default"
+    """Preset of every model that has one of this name."""
+    workers: int = Field(1, ge=1)
+    """Ray Train workers for the models that train data-parallel."""
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    """auto: a GPU where the cluster has one."""
+
+
+class Serving(Section):
+    """The HTTP API."""
+
+    host: str = "127.0.0.1"
+    """Address the API binds; Ray Serve's proxies take it too."""
+    port: int = Field(0, ge=0, le=65535)
+    """0: a free one, printed at start."""
+    model: str = "recommender"
+    """Registered model the API serves."""
+    max_k: int = Field(500, ge=1)
+    max_body_bytes: int = Field(1 << 20, ge=1024)
+    future_tolerance_s: float = Field(300.0, ge=0)
+    """How far ahead of our clock an event time may lie."""
+
+
+class Monitoring(Section):
+    """Drift and freshness."""
+
+    interval_s: float = Field(60.0, gt=0)
+    """How often drift is computed while serving."""
+    drift_threshold: float = Field(0.2, gt=0)
+    """PSI above which a column counts as drifted."""
+    drift_share: float = Field(0.5, gt=0, le=1)
+    """Share of drifted columns that makes a drift event."""
+    window: int = Field(2_000, ge=100)
+    """Most rows of the live window."""
+
+
+class Home:
+    """Where things lie in the data home. Paths only: whoever writes makes the folder.
+
+    Args:
+        root: the data home, absolute.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.sources = root / "sources"
+        """Raw data sets, one folder each, as fetched."""
+        self.catalogue = root / "catalogue.parquet"
+        """The titles the service offers (`schema.Catalogue`)."""
+        self.events = root / "lake" / "events"
+        self.exposures = root / "lake" / "exposures"
+        self.feast = root / "feast"
+        """Feast's registry, online store and offline Parquet."""
+        self.stream = root / "stream"
+        """Commits of the streaming features: state and offsets."""
+        self.mlflow = root / "mlflow"
+        self.state = root / "state.db"
+        """Splits and other decisions (SQLite)."""
+        self.run = root / "run"
+        """What is running: addresses, pids, tokens."""
+        self.logs = root / "logs"
+        self.reports = root / "reports"
+        self.scratch = root / "scratch"
+        """Work in progress: checkpoints, drafts; safe to delete when nothing runs."""
+
+
+class Settings(Section):
+    """Everything that can be set."""
+
+    home: Path = Path(".matinee")
+    """The data home: lake, feature store, registry, state, reports."""
+    seed: int = 0
+    ray_address: str = ""
+    """Address of a running Ray cluster; empty: one started in this process tree."""
+    database_url: str = ""
+    """SQLAlchemy URL of the state database; empty: SQLite in the home."""
+    mlflow_tracking_uri: str = ""
+    """MLflow's tracking URI; empty: SQLite in the home."""
+    kafka: Kafka = Kafka()
+    stream: Stream = Stream()
+    features: Features = Features()
+    training: Training = Training()
+    serving: Serving = Serving()
+    monitoring: Monitoring = Monitoring()
+
+    @property
+    def paths(self) -> Home:
+        """The data home's layout."""
+        return Home(self.home)
+
+    @property
+    def state_url(self) -> str:
+        """SQLAlchemy URL of the state database."""
+        return self.database_url or f"sqlite:///{self.paths.state}"
+
+
+def load_settings(
+    flags: Mapping[str, object] | None = None, *, environment: Mapping[str, str] | None = None
+) -> Settings:
+    """Settings from every source, later ones over earlier ones.
+
+    Args:
+        flags: dotted names to values ("serving.port": 8000); None values are ignored.
+        environment: stands in for `os.environ`.
+
+    Raises:
+        ConfigError: an unknown name, a value of the wrong type or range, an unreadable file.
+    """
+    environment = os.environ if environment is None else environment
+    values = _from_file(environment)
+    sources: dict[str, str] = {}
+    for variable, text in environment.items():
+        if variable.startswith("MATINEE_") and variable != "MATINEE_CONFIG":
+            name = _dotted(variable)
+            _put(values, name, text)
+            sources[name] = variable
+    for name, value in (flags or {}).items():
+        if value is not None:
+            _put(values, name, value)
+            sources[name] = f"--{name.split('.')[-1].replace('_', '-')}"
+    try:
+        settings = Settings.model_validate(values)
+    except ValidationError as failure:
+        first = failure.errors(include_url=False)[0]
+        name = ".".join(str(part) for part in first["loc"])
+        shown = "" if _is_secret(name) else f" is {first['input']!r}"
+        raise ConfigError(f"setting {sources.get(name, name)}{shown}: {first['msg']}") from None
+    return settings.model_copy(update={"home": settings.home.expanduser().absolute()})
+
+
+def _from_file(environment: Mapping[str, str]) -> dict[str, Any]:
+    named = environment.get("MATINEE_CONFIG")
+    path = Path(named or "matinee.toml")
+    if not named and not path.is_file():
+        return {}
+    try:
+        return tomllib.loads(path.read_text())
+    except (OSError, tomllib.TOMLDecodeError) as failure:
+        raise ConfigError(f"settings file {path}: {failure}") from None
+
+
+def _dotted(variable: str) -> str:
+    name = variable.removeprefix("MATINEE_").lower()
+    if name in Settings.model_fields:
+        return name
+    section, _, key = name.partition("_")
+    kind = Settings.model_fields.get(section)
+    nested = kind.annotation if kind else None
+    if isinstance(nested, type) and issubclass(nested, Section) and key in nested.model_fields:
+        return f"{section}.{key}"
+    raise ConfigError(f"environment variable {variable} names no setting; see `matinee settings`")
+
+
+def _put(values: dict[str, Any], name: str, value: object) -> None:
+    *sections, key = name.split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+    values[key] = value
+
+
+def _is_secret(name: str) -> bool:
+    return "password" in name or "secret" in name

@@ -1,0 +1,75 @@
+"""Send a data set's events to the broker and wait until the streaming features have them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+
+from matinee.config import Settings
+from matinee.errors import Unavailable
+from matinee.events import encode, lake
+from matinee.events.kafka import EventProducer
+from matinee.local.malformed import malformed
+from matinee.sources.dataset import Dataset
+
+TIMEOUT_S = 600.0
+
+
+def send(settings: Settings, bootstrap: str, dataset: Dataset, *, faults: int = 0) -> int:
+    """Send the events the lake does not hold yet, in order, with `faults` malformed ones mixed in.
+
+    Returns the number of messages sent; 0 where the lake holds every event already.
+
+    Raises:
+        Unavailable: the broker does not take them.
+    """
+    known = lake.read_events(settings.paths.events, columns=["event_id"])["event_id"]
+    events = dataset.events.filter(pc.invert(pc.is_in(dataset.events["event_id"], known)))
+    if events.num_rows == 0:
+        return 0
+    keys: list[str] = events["member_id"].to_pylist()
+    payloads = encode.encode(events)
+    places = np.random.default_rng(settings.seed).integers(0, len(payloads), faults)
+    bad = malformed(faults, seed=settings.seed)
+    for place, (key, payload) in zip(sorted(places.tolist(), reverse=True), bad, strict=True):
+        keys.insert(place, key)
+        payloads.insert(place, payload)
+    producer = EventProducer(settings.kafka, bootstrap)
+    try:
+        producer.send_many(settings.kafka.events_topic, keys, payloads)
+        producer.flush(60.0)
+    finally:
+        producer.close()
+    return len(payloads)
+
+
+def wait_taken(
+    stream: Any, *, at_least: int, progress: Callable[[int], None] = lambda taken: None
+) -> dict[str, Any]:
+    """Wait until the stream has taken `at_least` more messages and committed all; returns its status.
+
+    Args:
+        stream: the supervisor's handle.
+        at_least: messages taken (good, dead or duplicate) since its start that end the wait.
+        progress: called with the messages taken so far.
+
+    Raises:
+        Unavailable: it stopped, or did not take them within ten minutes.
+    """
+    import ray
+
+    deadline = time.monotonic() + TIMEOUT_S
+    while time.monotonic() < deadline:
+        status: dict[str, Any] = ray.get(stream.status.remote())
+        if status.get("state") == "failed":
+            raise Unavailable(f"the streaming features stopped: {status.get('reason')}")
+        taken = status["events"] + status["dead_letters"] + status["duplicates"]
+        progress(taken)
+        if taken >= at_least and ray.get(stream.wait_idle.remote(5.0)):
+            return ray.get(stream.status.remote())  # type: ignore[no-any-return]
+        time.sleep(0.2)
+    raise Unavailable(f"the streaming features took {taken} of {at_least} messages in {TIMEOUT_S:.0f} s")

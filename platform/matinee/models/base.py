@@ -1,0 +1,108 @@
+"""The contract of a model: fit on interactions, score every title for members given their histories.
+
+A model is inductive: what it knows of a member at scoring time is in the query, not in the model, so
+an event of a moment ago counts in the next ranking without training. It imports neither Ray nor a
+store; where `torch.distributed` is initialised by its caller, a torch model trains data-parallel.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from matinee.schema import Catalogue, Features, Interactions
+
+Scores = npt.NDArray[np.float32]
+Progress = Callable[[int, int, Mapping[str, float]], None]
+"""Called as (step, steps, figures) while a model trains."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSet:
+    """What a model may learn from. Nothing in it is later than the last interaction.
+
+    Args:
+        interactions: the training interactions, in time order.
+        catalogue: every title, also those without interactions; order = `interactions.title_ids`.
+        member_features: point-in-time rows aligned with `interactions`: what the store knew of the
+            member just before each interaction.
+        title_features: rows aligned with the catalogue, as of the end of the training data.
+    """
+
+    interactions: Interactions
+    catalogue: Catalogue
+    member_features: Features | None = None
+    title_features: Features | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Query:
+    """A batch of members to score, m of them.
+
+    Args:
+        histories: per member, int32 positions of titles watched, oldest first; empty for an unknown member.
+        times: per member, int64 microseconds of each watch; same lengths as `histories`.
+        member_features: rows aligned with the members, or None.
+        now: int64 [m], microseconds: the moment each ranking is asked for.
+    """
+
+    histories: Sequence[npt.NDArray[np.int32]]
+    times: Sequence[npt.NDArray[np.int64]]
+    now: npt.NDArray[np.int64]
+    member_features: Features | None = None
+
+    def __len__(self) -> int:
+        return len(self.histories)
+
+
+class Model(ABC):
+    """A scorer of titles. Subclasses are built from their config alone: `Model(config)`."""
+
+    @abstractmethod
+    def __init__(self, config: Any) -> None: ...
+
+    @abstractmethod
+    def fit(self, data: TrainingSet, *, seed: int, progress: Progress | None = None) -> None:
+        """Learn from `data`. The same data, config, seed and thread count give the same model."""
+
+    @abstractmethod
+    def score(self, query: Query) -> Scores:
+        """Scores, float32 [m, titles], higher is better, finite. Watched titles are scored too:
+        leaving them out is the ranker's rule. Needs a fitted or loaded model."""
+
+    @abstractmethod
+    def save(self, folder: Path) -> None:
+        """Write everything `load` needs into an existing, empty folder. No pickles of code."""
+
+    @classmethod
+    @abstractmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote; scores are equal to the saved model's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """What a model folder declares.
+
+    Args:
+        name: the folder's name.
+        model: the class.
+        presets: config by preset name; "default" must be there.
+        feature_service: the Feast feature service that pins its inputs; None where it reads none.
+        distributed: True where `fit` trains data-parallel under torch.distributed (Ray Train runs it).
+        members: names of the models this one combines; they are fitted first and handed to
+            `model.with_members`.
+    """
+
+    name: str
+    model: type[Model]
+    presets: Mapping[str, Any]
+    feature_service: str | None = None
+    distributed: bool = False
+    members: Sequence[str] = ()

@@ -1,0 +1,24 @@
+"""Fixtures every test may use: one Ray cluster a session, a data home a test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from matinee.config import Settings, load_settings
+from matinee.local.cluster import connect
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Settings with a home of the test's own, and nothing from the environment."""
+    return load_settings({"home": str(tmp_path / "home")}, environment={})
+
+
+@pytest.fixture(scope="session")
+def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The session's Ray cluster; yields its GCS address."""
+    home = tmp_path_factory.mktemp("cluster")
+    with connect(load_settings({"home": str(home)}, environment={})) as address:
+        yield address
