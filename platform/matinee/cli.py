@@ -98,7 +98,7 @@ def _data(options: argparse.Namespace, settings: Settings) -> int:
     if options.json:
         print(json.dumps({"name": options.name, "folder": str(folder)}))
     else:
-        print((folder / "TERMS.txt").read_text())
+        print(movielens.terms(options.name))
         print(f"{options.name} is in {folder}")
     return 0
 

@@ -20,11 +20,19 @@ TIMEOUT_S = 30.0
 
 
 class Client:
-    """One keep-alive connection a thread."""
+    """One keep-alive connection a thread; leaving the block closes them all."""
 
     def __init__(self, url: str) -> None:
         self._netloc = urlsplit(url).netloc
         self._local = threading.local()
+        self._connections: list[http.client.HTTPConnection] = []
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        for connection in self._connections:
+            connection.close()
 
     def call(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
         """Status and decoded JSON (text where it is not JSON).
@@ -36,6 +44,7 @@ class Client:
         if connection is None:
             connection = http.client.HTTPConnection(self._netloc, timeout=TIMEOUT_S)
             self._local.connection = connection
+            self._connections.append(connection)
         payload = None if body is None else json.dumps(body).encode()
         headers = {} if payload is None else {"content-type": "application/json"}
         try:
@@ -44,7 +53,6 @@ class Client:
             text = answer.read()
         except (http.client.HTTPException, OSError) as failure:
             connection.close()
-            self._local.connection = None
             raise ConnectionError(f"{method} {path}: {failure}") from None
         return answer.status, json.loads(text) if "json" in answer.headers["content-type"] else text.decode()
 

@@ -111,19 +111,22 @@ def _loop(settings: Settings, platform: Platform, dataset: Any, stages: Stages) 
         step.figures(**{f"{name}_ndcg@20": row["ndcg@20"] for name, row in figures["models"].items()})
 
     with stages.stage("serve", "API on Ray Serve, monitor") as step:
-        client = Client(platform.serve())
-        wait_ready(client, timeout_s=READY_S)
-        step.figures(url=platform.url)
+        url = platform.serve()
+        with Client(url) as client:
+            wait_ready(client, timeout_s=READY_S)
+        step.figures(url=url)
 
     members = sorted(set(dataset.events["member_id"].to_pylist()))
-    with stages.stage("requests", f"{REQUESTS:,} rankings at {CLIENTS} clients") as step:
+    what = f"{REQUESTS:,} rankings at {CLIENTS} clients"
+    with stages.stage("requests", what) as step, Client(url) as client:
         load(client, members, requests=CLIENTS * 4, clients=CLIENTS)
         requests = load(
             client, members, requests=REQUESTS, clients=CLIENTS, tick=lambda: step.advance(REQUESTS)
         )
         step.figures(**asdict(requests))
 
-    with stages.stage("freshness", f"{POSTS} plays posted, seen in the online features") as step:
+    what = f"{POSTS} plays posted, seen in the online features"
+    with stages.stage("freshness", what) as step, Client(url) as client:
         fresh = freshness(client, members[:POSTS], tick=lambda: step.advance(POSTS))
         step.figures(**asdict(fresh))
 

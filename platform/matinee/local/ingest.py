@@ -28,7 +28,8 @@ def send(settings: Settings, bootstrap: str, dataset: Dataset, *, faults: int = 
         Unavailable: the broker does not take them.
     """
     known = lake.read_events(settings.paths.events, columns=["event_id"])["event_id"]
-    events = dataset.events.filter(pc.invert(pc.is_in(dataset.events["event_id"], known)))
+    arriving = dataset.arriving(time.time_ns() // 1000)
+    events = arriving.filter(pc.invert(pc.is_in(arriving["event_id"], known)))
     if events.num_rows == 0:
         return 0
     keys: list[str] = events["member_id"].to_pylist()

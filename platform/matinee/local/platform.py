@@ -45,7 +45,7 @@ class Platform:
         """Lock the home, then start broker, Ray and the streaming features.
 
         Raises:
-            MatineeError: another process runs on the home.
+            MatineeError: another process runs on the home, or the API's port is in use.
             StorageError: the home cannot be written.
             Unavailable: the named broker or cluster does not answer.
         """
@@ -77,7 +77,10 @@ class Platform:
         return Running(pid=os.getpid(), bootstrap=self.bootstrap, ray_address=self.ray_address, url=self.url)
 
     def _start(self) -> None:
+        from matinee.gateway.deployment import available_port
+
         prepare_home(self.settings)
+        available_port(self.settings.serving.host, self.settings.serving.port)
         self._stack.enter_context(_locked(self.settings.paths.run / "lock"))
         self.ray_address = self._stack.enter_context(connect(self.settings))
         self.bootstrap = self.settings.kafka.bootstrap_servers or self._start_broker()

@@ -84,18 +84,22 @@ def status(settings: Settings) -> dict[str, Any]:
         "kafka": found.bootstrap,
     }
     if found.url:
-        client = Client(found.url)
-        try:
-            code, answer = client.call("GET", "/readyz")
-            report["api"] = "ready" if code == 200 else answer
-            _, text = client.call("GET", "/metrics")
-            report["pipeline"] = {
-                name: float(value)
-                for name, value in (line.split() for line in text.splitlines() if _is_gauge(line))
-            }
-        except OSError as failure:
-            report["api"] = str(failure)
+        with Client(found.url) as client:
+            try:
+                report |= _asked(client)
+            except OSError as failure:
+                report["api"] = str(failure)
     return report
+
+
+def _asked(client: Client) -> dict[str, Any]:
+    code, answer = client.call("GET", "/readyz")
+    _, text = client.call("GET", "/metrics")
+    gauges = (line.split() for line in text.splitlines() if _is_gauge(line))
+    return {
+        "api": "ready" if code == 200 else answer,
+        "pipeline": {name: float(value) for name, value in gauges},
+    }
 
 
 def _is_gauge(line: str) -> bool:

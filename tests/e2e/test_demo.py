@@ -1,0 +1,141 @@
+"""The one command, on real data: interrupted while it trains, run again, then served as a service."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from matinee.local.clients import Client
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+
+ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.startswith(("MATINEE_", "RAY_"))}
+
+
+def matinee(home: Path, *arguments: str, timeout_s: float = 600) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "matinee.cli", *arguments, "--home", str(home)]
+    return subprocess.run(
+        command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=timeout_s, env=ENVIRONMENT
+    )
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("demo") / "home"
+
+
+@pytest.fixture(scope="module")
+def interrupted(home: Path) -> int:
+    """The exit status of a demo that got Ctrl-C a few seconds into its training."""
+    command = [sys.executable, "-m", "matinee.cli", "demo", "--exit", "--home", str(home)]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True,
+        env=ENVIRONMENT,
+    )  # fmt: skip
+    killer = threading.Timer(300, process.kill)
+    killer.start()
+    assert process.stdout
+    for line in process.stdout:
+        if line.startswith("features"):
+            break
+    time.sleep(15)
+    process.send_signal(signal.SIGINT)
+    process.stdout.read()
+    status = process.wait()
+    killer.cancel()
+    process.stdout.close()
+    return status
+
+
+@pytest.fixture(scope="module")
+def report(home: Path, interrupted: int) -> dict[str, Any]:
+    done = matinee(home, "demo", "--exit", "--json")
+    assert done.returncode == 0, done.stderr[-4000:]
+    printed: dict[str, Any] = json.loads(done.stdout)
+    assert printed == json.loads((home / "demo.json").read_text())
+    return printed
+
+
+def test_an_interrupted_training_registers_nothing_and_says_so(interrupted: int, home: Path) -> None:
+    assert interrupted == 130
+
+
+def test_no_event_is_lost_and_none_counts_twice(report: dict[str, Any]) -> None:
+    assert report["events"]["in_lake"] == 100_000
+    stages = {stage["name"]: stage["figures"] for stage in report["stages"]}
+    assert stages["ingest"]["in_lake"] == 100_000
+
+
+def test_stream_and_batch_agree_value_by_value(report: dict[str, Any]) -> None:
+    assert {view: row["equal"] == row["rows"] for view, row in report["features"].items()} == dict.fromkeys(
+        report["features"], True
+    )
+    assert report["features"]["member_activity"]["rows"] == 943
+
+
+def test_the_ensemble_leads_per_member(report: dict[str, Any]) -> None:
+    ndcg = {name: row["ndcg@20"] for name, row in report["models"].items()}
+    others = {name: value for name, value in ndcg.items() if name != "ensemble"}
+    assert ndcg["ensemble"] > max(*others.values(), 0.2195, 1.8 * ndcg["popularity"])
+    assert min(others[name] for name in ("cf", "dnn", "gnn")) > ndcg["popularity"]
+
+
+def test_the_ensemble_knows_newcomers_too(report: dict[str, Any]) -> None:
+    models = report["models_global"]
+    assert models["ensemble"]["all"]["ndcg@20"] >= models["popularity"]["all"]["ndcg@20"]
+    assert models["ensemble"]["warm"]["ndcg@20"] > 1.2 * models["popularity"]["warm"]["ndcg@20"]
+
+
+def test_every_figure_has_its_interval(report: dict[str, Any]) -> None:
+    for row in report["models"].values():
+        for metric in ("recall@20", "ndcg@10", "ndcg@20"):
+            low, high = row[f"{metric}_interval"]
+            assert low <= row[metric] <= high
+
+
+def test_no_request_fails(report: dict[str, Any]) -> None:
+    assert report["requests"]["count"] == 1_000
+    assert report["requests"]["failed"] == 0
+
+
+def test_a_posted_play_counts_and_its_title_leaves_the_ranking(report: dict[str, Any]) -> None:
+    fresh = report["freshness_s"]
+    assert (fresh["posts"], fresh["lost"], fresh["still_shown"]) == (200, 0, 0)
+    assert fresh["p50"] <= 1.0
+    assert fresh["p99"] <= 5.0
+
+
+def test_drift_was_computed_over_real_exposures(report: dict[str, Any]) -> None:
+    assert 0 <= report["drift"]["share"] <= 1
+    assert Path(report["drift"]["report"]).stat().st_size > 10_000
+
+
+def test_as_a_service_it_resumes_what_was_trained(report: dict[str, Any], home: Path) -> None:
+    up = matinee(home, "up", "--json")
+    assert up.returncode == 0, up.stderr + (home / "logs" / "service.log").read_text()[-2000:]
+    try:
+        with Client(json.loads(up.stdout)["url"]) as client:
+            deadline = time.monotonic() + 60
+            while client.call("GET", "/readyz")[0] != 200 and time.monotonic() < deadline:
+                time.sleep(0.2)
+            status, page = client.recommend("196", k=5)
+            assert status == 200
+            assert page["answer"] == "personal"
+            assert page["model_version"].endswith(report["model_version"])
+        again = matinee(home, "demo", "--exit")
+        assert again.returncode == 2
+        assert "in use" in again.stderr
+        state = matinee(home, "status", "--json")
+        assert json.loads(state.stdout)["api"] == "ready"
+    finally:
+        down = matinee(home, "down", "--json")
+    assert json.loads(down.stdout) == {"stopped": True}
+    assert matinee(home, "status").returncode == 1
