@@ -58,15 +58,19 @@ def interactions() -> Interactions:
 
 
 def make(settings: Settings) -> None:
-    """Write the home: version 1 is popularity and the champion, version 2 matrix factorisation."""
-    from matinee.models.bundle import save_bundle
-
-    from matinee.models import cf, popularity
-    from matinee.models.base import TrainingSet
-    from matinee.registry.mlflow import Registry
-
+    """Write the home: catalogue, features and versions."""
     catalogue().write(settings.paths.catalogue)
     write_features(settings)
+    register_versions(settings)
+
+
+def register_versions(settings: Settings) -> None:
+    """Version 1 is popularity and the champion, version 2 matrix factorisation."""
+    from matinee.models import cf, popularity
+    from matinee.models.base import TrainingSet
+    from matinee.models.bundle import save_bundle
+    from matinee.registry.mlflow import Registry
+
     data = TrainingSet(interactions=interactions(), catalogue=catalogue())
     registry = Registry(settings)
     for spec in (popularity.SPEC, cf.SPEC):

@@ -1,0 +1,1 @@
+"""Experiments: who sees what. Allocation is pure; whoever asks keeps the weights."""

@@ -1,0 +1,1 @@
+"""The HTTP API: routes, bodies, problem documents and metrics around serving and the event door."""

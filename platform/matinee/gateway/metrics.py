@@ -1,0 +1,147 @@
+"""Figures of the API in Prometheus' text format, with the pipeline's gauges behind them."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+BUCKETS_S = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+
+PipelineText = Callable[[], str | Awaitable[str]]
+"""Gives the pipeline's gauges as Prometheus text."""
+
+logger = logging.getLogger(__name__)
+
+
+class Metrics:
+    """Counters of one replica, in a registry of its own.
+
+    Args:
+        exposures: gives (sent, dropped) so far.
+        splits: gives version to share by surface.
+    """
+
+    def __init__(
+        self,
+        *,
+        exposures: Callable[[], tuple[int, int]],
+        splits: Callable[[], Mapping[str, Mapping[str, float]]],
+    ) -> None:
+        self._registry = CollectorRegistry()
+        self._exposures = exposures
+        self._splits = splits
+        self._requests = Counter(
+            "matinee_requests", "Requests answered.", ("route", "method", "status"), registry=self._registry
+        )
+        self._seconds = Histogram(
+            "matinee_request_seconds",
+            "Time to answer inside the replica.",
+            ("route",),
+            buckets=BUCKETS_S,
+            registry=self._registry,
+        )
+        self._events = Counter(
+            "matinee_http_events",
+            "Events posted, by what became of them.",
+            ("result",),
+            registry=self._registry,
+        )
+        ProcessCollector("matinee_api", registry=self._registry)
+        self._registry.register(self)
+
+    def request(self, route: str, method: str, status: int, seconds: float) -> None:
+        """Count an answered request."""
+        self._requests.labels(route, method, str(status)).inc()
+        self._seconds.labels(route).observe(seconds)
+
+    def events(self, *, accepted: int, rejected: int) -> None:
+        """Count posted events."""
+        self._events.labels("accepted").inc(accepted)
+        self._events.labels("rejected").inc(rejected)
+
+    def collect(self) -> Iterator[Metric]:
+        """Figures kept elsewhere, read at the scrape."""
+        sent, dropped = self._exposures()
+        yield CounterMetricFamily("matinee_exposures_sent", "Exposures the broker took.", sent)
+        yield CounterMetricFamily("matinee_exposures_dropped", "Exposures lost before the broker.", dropped)
+        weights = GaugeMetricFamily(
+            "matinee_split_weight",
+            "Share of a version; surface *: where no split is set.",
+            labels=("surface", "version"),
+        )
+        for surface, shares in self._splits().items():
+            for version, share in shares.items():
+                weights.add_metric((surface, version), share)
+        yield weights
+
+    def text(self) -> str:
+        """The scrape."""
+        return generate_latest(self._registry).decode()
+
+
+class Pipeline:
+    """The pipeline's gauges, asked for at most once a second; a source that fails gives none.
+
+    Args:
+        source: gives the text; None where there is no pipeline.
+        keep_s: how long a text is good.
+        timeout_s: how long a scrape waits for it.
+    """
+
+    def __init__(self, source: PipelineText | None, *, keep_s: float = 1.0, timeout_s: float = 2.0) -> None:
+        self._source = source
+        self._keep = keep_s
+        self._timeout = timeout_s
+        self._text = ""
+        self._at = -keep_s
+
+    async def text(self) -> str:
+        """The gauges, or "" where they are not to be had."""
+        if self._source is None or time.monotonic() - self._at < self._keep:
+            return self._text
+        self._at = time.monotonic()
+        try:
+            answer = self._source()
+            if inspect.isawaitable(answer):
+                answer = await asyncio.wait_for(answer, self._timeout)
+            self._text = answer if not answer or answer.endswith("\n") else answer + "\n"
+        except Exception as failure:
+            logger.warning("no pipeline gauges: %s: %s", type(failure).__name__, failure)
+            self._text = ""
+        return self._text
+
+
+class Measured:
+    """ASGI middleware: counts and times every request under its route's template."""
+
+    def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on and count its answer."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        start = time.perf_counter()
+        status = 500
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        finally:
+            route = getattr(scope.get("route"), "path", "unmatched")
+            self._metrics.request(route, scope["method"], status, time.perf_counter() - start)

@@ -1,0 +1,217 @@
+"""One request to one ranking: the member's features, their version's scores, the best k titles."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from matinee.config import Settings
+from matinee.errors import InvalidInput, NotFound, Unavailable
+from matinee.features.online import MemberState, OnlineReader
+from matinee.models.base import Model, Query, Scores
+from matinee.schema import Features, Ranking
+from matinee.serving import rank
+from matinee.serving.rank import Filters
+from matinee.serving.versions import Live, LiveVersions
+
+T = TypeVar("T")
+
+COLD = "cold_start"
+PERSONAL = "personal"
+
+
+@runtime_checkable
+class Explained(Protocol):
+    """A model whose score is a sum of named parts."""
+
+    def score_parts(self, query: Query) -> dict[str, Scores]:
+        """Per part, float32 [m, titles]; they sum to the score."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What is asked.
+
+    Args:
+        k: most titles of the answer, from 1 to `settings.serving.max_k`.
+        surface: the place in the product; splits are per surface.
+    """
+
+    member_id: str
+    k: int = 20
+    surface: str = "home"
+    filters: Filters = field(default_factory=Filters)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """A ranking and what it was made from.
+
+    Args:
+        names: the candidates' names, in their order.
+        reason: why the answer is a cold start: "unknown_member" (the store has no features),
+            "no_known_titles" (none of the watched titles is in the version's catalogue) or
+            "features_unavailable" (the store does not answer); None for a personal one.
+        time: microseconds: when the ranking was made.
+        features_time: microseconds: the member's latest event that counted; None where unknown.
+        features: dense member features by name, as the store held them.
+    """
+
+    ranking: Ranking
+    names: Sequence[str]
+    reason: str | None
+    time: int
+    features_time: int | None
+    features: Mapping[str, float] = field(default_factory=dict)
+
+
+class Recommender:
+    """Answers requests from the live versions. Thread-safe once started.
+
+    Args:
+        settings: the home, the model's name and `serving.max_k`.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._max_k = settings.serving.max_k
+        self._opened: OnlineReader | None = None
+        self._versions = LiveVersions(settings)
+
+    def start(self) -> None:
+        """Load what is live, follow changes from now on, and open the feature store if it is there."""
+        self._versions.start()
+        with suppress(Unavailable):
+            self._read(OnlineReader.check)
+
+    def close(self) -> None:
+        """Stop following changes."""
+        self._versions.close()
+
+    def weights(self, surface: str) -> Mapping[str, float]:
+        """Version to share, as this replica applies it to a surface; empty where nothing is live."""
+        return self._versions.plan.weights(surface)
+
+    def live_splits(self) -> Mapping[str, Mapping[str, float]]:
+        """Every split this replica applies, by surface; "*" stands for surfaces without one."""
+        plan = self._versions.plan
+        return {**plan.splits, "*": plan.weights("*")}
+
+    def check_ready(self) -> None:
+        """Return where a request could be answered from features and a model.
+
+        Raises:
+            Unavailable: no version is live, or the online store does not answer.
+        """
+        if not self._versions.plan.live:
+            raise Unavailable("no model version is live yet")
+        self._read(OnlineReader.check)
+
+    def member_features(self, member_id: str) -> dict[str, object] | None:
+        """The member's online features by name; None where the store has none.
+
+        Raises:
+            Unavailable: the online store does not answer.
+        """
+        return self._read(lambda reader: reader.raw(member_id)) or None
+
+    def recommend(self, request: Request) -> Answer:
+        """Rank for a member. A store that does not answer gives a cold-start ranking, not an error.
+
+        Raises:
+            InvalidInput: k is out of range.
+            Unavailable: no version is live.
+        """
+        if not 1 <= request.k <= self._max_k:
+            raise InvalidInput(f"k is {request.k}; accepted: 1 to {self._max_k}")
+        cell, version = self._versions.plan.version(request.member_id, request.surface)
+        now = time.time_ns() // 1000
+        state, reason = self._state(request.member_id)
+        query, watched, reason = _query(version, state, now, reason)
+        scores, parts = score(version.bundle.name, version.bundle.model, query)
+        mask = version.titles.allowed(request.filters)
+        if request.filters.exclude_watched:
+            mask[watched] = False
+        order = rank.top_k(scores, mask, request.k)
+        ranking = Ranking(
+            request_id=str(uuid.uuid4()),
+            member_id=request.member_id,
+            surface=request.surface,
+            model_version=version.name,
+            cell=cell,
+            answer=COLD if reason else PERSONAL,
+            candidates=rank.candidates(version.titles, order, scores, parts),
+        )
+        return Answer(
+            ranking=ranking,
+            names=[version.titles.names[position] for position in order],
+            reason=reason,
+            time=now,
+            features_time=state.event_time if state else None,
+            features=state.features if state else {},
+        )
+
+    def _state(self, member_id: str) -> tuple[MemberState | None, str | None]:
+        try:
+            state = self._read(lambda reader: reader.member(member_id))
+        except Unavailable:
+            return None, "features_unavailable"
+        return state, None if state else "unknown_member"
+
+    def _read(self, read: Callable[[OnlineReader], T]) -> T:
+        """What `read` gives; a store that is not set up yet counts as one that does not answer."""
+        try:
+            if self._opened is None:
+                self._opened = OnlineReader(self._settings)
+            return read(self._opened)
+        except NotFound as missing:
+            raise Unavailable(f"features cannot be read yet: {missing}") from None
+
+
+def score(
+    name: str, model: Model, query: Query
+) -> tuple[npt.NDArray[np.float32], dict[str, npt.NDArray[np.float32]]]:
+    """Scores float32 [titles] of a query's one member, and the parts they are the sum of."""
+    if isinstance(model, Explained):
+        parts = {part: values[0] for part, values in model.score_parts(query).items()}
+        return np.sum(list(parts.values()), axis=0, dtype=np.float32), parts
+    scores = model.score(query)[0]
+    return scores, {name: scores}
+
+
+def _query(
+    version: Live, state: MemberState | None, now: int, reason: str | None
+) -> tuple[Query, npt.NDArray[np.int32], str | None]:
+    """The query for one member, the positions they watched, and why it is a cold start, if it is."""
+    known = version.bundle.positions
+    pairs = (
+        [
+            (known[title_id], watched)
+            for title_id, watched in zip(state.watched_title_ids, state.watched_times, strict=True)
+            if title_id in known
+        ]
+        if state
+        else []
+    )
+    history = np.array([position for position, _ in pairs], dtype=np.int32)
+    if state and not pairs:
+        reason = "no_known_titles"
+    query = Query(
+        histories=[history],
+        times=[np.array([watched for _, watched in pairs], dtype=np.int64)],
+        now=np.array([now], dtype=np.int64),
+        member_features=_row(state) if state else None,
+    )
+    return query, history, reason
+
+
+def _row(state: MemberState) -> Features:
+    values = np.array([list(state.features.values())], dtype=np.float32)
+    return Features(names=tuple(state.features), values=values)

@@ -1,0 +1,115 @@
+"""Exposures leave the request's path at once, wait for the broker, and are counted when lost."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+
+import pytest
+
+from matinee.errors import Unavailable
+from matinee.schema import Candidate, Ranking
+from matinee.serving.exposures import ExposureLog, message
+from matinee.serving.recommender import Answer
+
+
+class Broker:
+    """Takes messages while it is up."""
+
+    def __init__(self, *, up: bool) -> None:
+        self.up = threading.Event()
+        if up:
+            self.up.set()
+        self.taken: list[tuple[str, str, bytes]] = []
+
+    def send_wait(self, topic: str, keys: list[str], payloads: list[bytes], timeout_s: float) -> None:
+        if not self.up.is_set():
+            raise Unavailable("broker is down")
+        self.taken += [(topic, key, payload) for key, payload in zip(keys, payloads, strict=True)]
+
+
+def answer(request_id: str = "r1") -> Answer:
+    ranking = Ranking(
+        request_id=request_id,
+        member_id="m1",
+        surface="home",
+        model_version="recommender/3",
+        cell="v3",
+        answer="personal",
+        candidates=[Candidate(title_id="t1", score=2.0), Candidate(title_id="t2", score=1.0)],
+    )
+    return Answer(
+        ranking=ranking,
+        names=["One", "Two"],
+        reason=None,
+        time=1_000_000,
+        features_time=900_000,
+        features={"plays_1h": 2.0, "affinity[Drama]": float("nan")},
+    )
+
+
+def wait(condition: object) -> None:
+    deadline = time.monotonic() + 5
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_message_says_what_was_shown_and_why() -> None:
+    key, payload = message(answer(), 12.5)
+    assert key == "m1"
+    assert json.loads(payload) == {
+        "exposure_id": "r1",
+        "time": 1_000_000,
+        "member_id": "m1",
+        "surface": "home",
+        "model_version": "recommender/3",
+        "cell": "v3",
+        "answer": "personal",
+        "titles": [
+            {"title_id": "t1", "position": 0, "score": 2.0},
+            {"title_id": "t2", "position": 1, "score": 1.0},
+        ],
+        "features": {"plays_1h": 2.0, "affinity[Drama]": None},
+        "latency_ms": 12.5,
+    }
+
+
+def test_close_sends_what_waits() -> None:
+    broker = Broker(up=True)
+    log = ExposureLog(broker, "exposures")
+    for i in range(50):
+        log.put(answer(str(i)), latency_ms=1.0)
+    log.close()
+    assert [json.loads(payload)["exposure_id"] for _, _, payload in broker.taken] == [
+        str(i) for i in range(50)
+    ]
+    assert (log.sent, log.dropped) == (50, 0)
+
+
+def test_a_broker_that_comes_back_gets_what_waited() -> None:
+    broker = Broker(up=False)
+    log = ExposureLog(broker, "exposures", capacity=10)
+    log.put(answer("first"), latency_ms=1.0)
+    wait(lambda: log._waiting.empty())
+    start = time.perf_counter()
+    for i in range(15):
+        log.put(answer(str(i)), latency_ms=1.0)
+    assert time.perf_counter() - start < 0.2
+    assert log.dropped == 5
+    broker.up.set()
+    wait(lambda: log.sent == 11)
+    log.close()
+    assert log.dropped == 5
+
+
+@pytest.mark.parametrize("capacity", [3, 100])
+def test_close_without_a_broker_ends_soon_and_counts(capacity: int) -> None:
+    log = ExposureLog(Broker(up=False), "exposures", capacity=capacity)
+    for i in range(20):
+        log.put(answer(str(i)), latency_ms=1.0)
+    start = time.perf_counter()
+    log.close()
+    assert time.perf_counter() - start < 2
+    assert (log.sent, log.dropped) == (0, 20)

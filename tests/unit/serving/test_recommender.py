@@ -1,0 +1,95 @@
+"""The pure parts of answering: parts that sum to the score, and the query a member becomes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import served_home
+
+from matinee.features.online import MemberState
+from matinee.models.base import Model, Progress, Query, Scores, TrainingSet
+from matinee.models.bundle import Bundle
+from matinee.serving.rank import Titles
+from matinee.serving.recommender import Explained, _query, score
+from matinee.serving.versions import Live
+
+
+class Plain(Model):
+    """Scores a title by its position."""
+
+    def __init__(self, config: None = None) -> None: ...
+
+    def fit(self, data: TrainingSet, *, seed: int, progress: Progress | None = None) -> None: ...
+
+    def score(self, query: Query) -> Scores:
+        return np.tile(np.arange(served_home.TITLES, dtype=np.float32), (len(query), 1))
+
+    def save(self, folder: Path) -> None: ...
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        return cls()
+
+
+class Summed(Plain):
+    """The same, in two parts."""
+
+    def score_parts(self, query: Query) -> dict[str, Scores]:
+        return {"a": 0.25 * self.score(query), "b": 0.75 * self.score(query)}
+
+
+def version(model: Model) -> Live:
+    catalogue = served_home.catalogue()
+    positions = {title_id: i for i, title_id in enumerate(catalogue.title_ids)}
+    bundle = Bundle(name="plain", model=model, catalogue=catalogue, positions=positions)
+    return Live(name="recommender/9", bundle=bundle, titles=Titles(catalogue))
+
+
+def state(*title_ids: str) -> MemberState:
+    return MemberState(
+        member_id="m",
+        watched_title_ids=title_ids,
+        watched_times=[10 * (i + 1) for i in range(len(title_ids))],
+        features={"plays_1h": 2.0, "affinity[Drama]": 0.5},
+        event_time=99,
+    )
+
+
+def test_a_model_without_parts_is_its_own_part() -> None:
+    query, _, _ = _query(version(Plain()), None, 5, None)
+    scores, parts = score("plain", Plain(), query)
+    assert list(parts) == ["plain"]
+    assert parts["plain"] is scores
+
+
+def test_parts_sum_to_the_score() -> None:
+    model = Summed()
+    assert isinstance(model, Explained)
+    query, _, _ = _query(version(model), state("t3"), 5, None)
+    scores, parts = score("summed", model, query)
+    np.testing.assert_allclose(scores, parts["a"] + parts["b"])
+    assert scores.dtype == np.float32
+
+
+def test_titles_the_version_does_not_know_are_skipped() -> None:
+    query, watched, reason = _query(version(Plain()), state("t3", "new", "t1"), 1000, None)
+    assert watched.tolist() == query.histories[0].tolist() == [3, 1]
+    assert query.times[0].tolist() == [10, 30]
+    assert query.now.tolist() == [1000]
+    assert reason is None
+    assert query.member_features is not None
+    assert list(query.member_features.names) == ["plays_1h", "affinity[Drama]"]
+    assert query.member_features.values.tolist() == [[2.0, 0.5]]
+
+
+def test_a_history_of_unknown_titles_alone_is_a_cold_start() -> None:
+    query, watched, reason = _query(version(Plain()), state("new"), 1000, None)
+    assert (len(query.histories[0]), len(watched), reason) == (0, 0, "no_known_titles")
+
+
+def test_an_unknown_member_has_no_features() -> None:
+    query, _, reason = _query(version(Plain()), None, 1000, "unknown_member")
+    assert query.member_features is None
+    assert reason == "unknown_member"
