@@ -1,0 +1,1 @@
+"""Features of members and titles: one definition, kept by the stream and recomputed by the batch."""

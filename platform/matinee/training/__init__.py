@@ -1,0 +1,1 @@
+"""Training: protocols and metrics (evaluate), fitting on Ray (loop), and the whole stage (pipeline)."""

@@ -1,0 +1,282 @@
+"""Fitting on Ray: Ray Train runs the models that train data-parallel, a plain task the others.
+
+Starting a Ray Train worker group takes longer than fitting a small model, so a lane (one `TorchTrainer`
+run) fits many models in sequence; lanes share the tasks through a `Board`. What is learned does not depend
+on which lane learned it: a lane's worker has one CPU thread. The data travels through Ray's object store,
+fitted models through the scratch folder, which all nodes must see.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from matinee.config import Settings
+from matinee.errors import MatineeError, StorageError, Unavailable
+from matinee.models.base import Model, TrainingSet
+from matinee.training.tasks import Board, FitTask, fit
+
+Moved = Callable[[float, float, str | None], None]
+"""Called as (completed, total, note) while a stage runs."""
+
+POLL_S = 0.3
+LANES = 4
+"""Most worker groups at a time: each costs about half a gibibyte."""
+PATIENCE_S = 900.0
+"""Seconds without any advance of any fit after which training gives up."""
+RETRIES = 1
+"""Restarts of a lane whose worker died; fits it had finished are kept."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Fitted:
+    """The outcome of `fit_all`.
+
+    Args:
+        models: by task name.
+        curves: by task name, what the model reported while it trained.
+        device: "cpu", or the accelerator's name.
+    """
+
+    models: Mapping[str, Model]
+    curves: Mapping[str, list[dict[str, float]]]
+    device: str
+
+
+def uses_gpu(device: str, gpus: float, workers: int) -> bool:
+    """Whether lanes train on GPUs, given the `training.device` setting and the cluster's GPUs.
+
+    Raises:
+        Unavailable: GPUs are demanded and there are fewer than workers.
+    """
+    if device == "gpu" and gpus < workers:
+        raise Unavailable(
+            f"setting training.device is 'gpu' and training.workers {workers}, but the cluster has "
+            f"{gpus:g} GPUs; use 'auto' or 'cpu', or add GPU nodes"
+        )
+    return device != "cpu" and gpus >= workers
+
+
+def lane_count(tasks: int, *, workers: int, units: float) -> int:
+    """Lanes for `tasks` fits on a cluster with `units` free CPUs or GPUs: at least one, at most LANES."""
+    return max(1, min(tasks, int(units // workers), LANES))
+
+
+@contextmanager
+def scratch(settings: Settings) -> Iterator[Path]:
+    """A folder of this run's own below the home's scratch; gone after the block, whatever happens.
+
+    Raises:
+        StorageError: it cannot be made.
+    """
+    folder = settings.paths.scratch / f"train-{uuid.uuid4().hex}"
+    try:
+        folder.mkdir(parents=True)
+    except OSError as failure:
+        raise StorageError(f"scratch folder {folder} cannot be made: {failure}") from failure
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def fit_all(
+    settings: Settings,
+    tasks: Sequence[FitTask],
+    parts: Mapping[str, TrainingSet],
+    *,
+    folder: Path,
+    patience_s: float = PATIENCE_S,
+    progress: Moved | None = None,
+) -> Fitted:
+    """Fit every task on the connected Ray cluster.
+
+    Args:
+        parts: training sets by the name that tasks give.
+        folder: empty, seen by all nodes.
+        patience_s: seconds without any advance after which the run is given up: a node was lost, or nothing
+            fits on the cluster.
+
+    Raises:
+        MatineeError: a fit failed; names the model and the cause.
+        Unavailable: nothing advanced for `patience_s`, or a worker was lost again and again.
+    """
+    import ray
+
+    resources = ray.cluster_resources()
+    workers = settings.training.workers
+    gpu = uses_gpu(settings.training.device, resources.get("GPU", 0), workers)
+    tasks = [_placed(task, gpu) for task in tasks]
+    together = [task for task in tasks if task.spec.distributed]
+    alone = [task for task in tasks if not task.spec.distributed]
+    board = Board(folder)
+    data = {name: ray.put(part) for name, part in parts.items()}
+    running: list[Any] = []
+    if alone:
+        running.append(ray.remote(fit_alone).options(num_cpus=1).remote(folder, alone, data))
+    units = resources.get("GPU" if gpu else "CPU", 1)
+    lanes = lane_count(len(together), workers=workers, units=units) if together else 0
+    for lane in range(lanes):
+        run = ray.remote(fit_lane).options(num_cpus=0, max_retries=0)
+        running.append(run.remote(folder, f"lane-{lane}", together, data, workers=workers, gpu=gpu))
+    try:
+        _await(running, board, tasks, patience_s=patience_s, progress=progress)
+    except BaseException:
+        for reference in running:
+            ray.cancel(reference, force=True)
+        raise
+    missing = [task.name for task in tasks if not board.done(task)]
+    if missing:
+        raise MatineeError(f"training ended without {', '.join(missing)}")
+    return Fitted(
+        models={task.name: task.spec.model.load(board.models / task.name) for task in tasks},
+        curves={task.name: board.curve(task) for task in tasks},
+        device=_accelerators(resources) if gpu and together else "cpu",
+    )
+
+
+def fit_alone(folder: Path, tasks: Sequence[FitTask], data: Mapping[str, Any]) -> None:
+    """Body of the plain task: fit models that need no worker group, one after the other."""
+    import ray
+
+    board = Board(folder)
+    for task in tasks:
+        with _named(task):
+            board.keep(task, fit(task, ray.get(data[task.part]), board))
+
+
+def fit_lane(
+    folder: Path, lane: str, tasks: Sequence[FitTask], data: Mapping[str, Any], *, workers: int, gpu: bool
+) -> None:
+    """Body of a lane's task: one Ray Train run over the tasks that the board still has."""
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    TorchTrainer(
+        fit_claimed,
+        train_loop_config={"folder": folder, "lane": lane, "tasks": list(tasks), "data": dict(data)},
+        scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpu),
+        torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
+        run_config=RunConfig(
+            name=f"{lane}-{uuid.uuid4().hex}",
+            storage_path=str(folder / "ray"),
+            failure_config=FailureConfig(max_failures=RETRIES),
+        ),
+    ).fit()
+
+
+def fit_claimed(given: Mapping[str, Any]) -> None:
+    """Body of a Ray Train worker: fit what the lane can claim. Only rank 0 claims, reports and saves."""
+    import ray
+    import torch
+
+    torch.set_num_threads(1)
+    context = ray.train.get_context()
+    leader = context.get_world_rank() == 0
+    board = Board(given["folder"])
+    while (task := _next(board, given["tasks"], given["lane"], context)) is not None:
+        with _named(task):
+            model = fit(task, ray.get(given["data"][task.part]), board if leader else None)
+            if leader:
+                board.keep(task, model)
+
+
+def _next(board: Board, tasks: Sequence[FitTask], lane: str, context: Any) -> FitTask | None:
+    import torch
+
+    leads = context.get_world_rank() == 0
+    claimed = [board.claim(tasks, lane) if leads else None]
+    if context.get_world_size() > 1:
+        torch.distributed.broadcast_object_list(claimed, src=0)
+    return claimed[0]
+
+
+@contextmanager
+def _named(task: FitTask) -> Iterator[None]:
+    try:
+        yield
+    except MatineeError:
+        raise
+    except Exception as failure:
+        raise MatineeError(
+            f"fitting {task.spec.name} on {task.part} failed: {type(failure).__name__}: {failure}"
+        ) from failure
+
+
+def _placed(task: FitTask, gpu: bool) -> FitTask:
+    if not task.spec.distributed or not hasattr(task.config, "device"):
+        return task
+    config = dataclasses.replace(task.config, device="cuda" if gpu else "cpu")
+    return dataclasses.replace(task, config=config)
+
+
+def _await(
+    running: Sequence[Any],
+    board: Board,
+    tasks: Sequence[FitTask],
+    *,
+    patience_s: float,
+    progress: Moved | None,
+) -> None:
+    import ray
+
+    reached, since = -1.0, time.monotonic()
+    waiting = list(running)
+    while waiting:
+        ready, waiting = ray.wait(waiting, num_returns=1, timeout=POLL_S)
+        for reference in ready:
+            _result(reference)
+        completed = board.completed(tasks)
+        if completed > reached:
+            reached, since = completed, time.monotonic()
+        if progress is not None:
+            done = sum(map(board.done, tasks))
+            progress(completed, len(tasks), f"{done} of {len(tasks)} models fitted")
+        if waiting and time.monotonic() - since > patience_s:
+            left = [task.name for task in tasks if not board.done(task)]
+            raise Unavailable(
+                f"training gave up: nothing advanced for {patience_s:g} s with {', '.join(left)} unfinished; "
+                "is a node of the Ray cluster lost, or has it too few free CPUs or GPUs?"
+            )
+
+
+def _result(reference: Any) -> None:
+    """Raise a finished task's failure as an error of ours that names the cause."""
+    import ray
+
+    try:
+        ray.get(reference)
+    except ray.exceptions.RayTaskError as failure:
+        cause = _root(failure)
+        log.error("training failed", exc_info=failure)
+        if isinstance(cause, MatineeError):
+            raise cause from None
+        raise MatineeError(f"training failed: {type(cause).__name__}: {cause}") from None
+    except ray.exceptions.RayError as failure:
+        raise Unavailable(f"training lost its Ray worker: {str(failure).splitlines()[0]}") from failure
+
+
+def _root(failure: BaseException) -> BaseException:
+    """The failure of a worker below what Ray and Ray Train wrapped around it."""
+    seen: set[int] = set()
+    while id(failure) not in seen:
+        seen.add(id(failure))
+        workers = list(getattr(failure, "worker_failures", {}).values())
+        inner = [*workers, getattr(failure, "cause", None), failure.__cause__]
+        failure = next((one for one in inner if isinstance(one, BaseException)), failure)
+    return failure
+
+
+def _accelerators(resources: Mapping[str, float]) -> str:
+    prefix = "accelerator_type:"
+    kinds = sorted(name.removeprefix(prefix) for name in resources if name.startswith(prefix))
+    return ", ".join(kinds) or "gpu"

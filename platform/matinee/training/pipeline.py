@@ -1,0 +1,404 @@
+"""The training stage: from lake and feature store to a registered version.
+
+Both protocols are run for every model, then the members of the ensemble are fitted on everything and
+registered with the combination that the per-member protocol learned. All fits are independent of each
+other and go to the cluster at once; nothing is registered before everything else is done.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from matinee.config import Settings
+from matinee.errors import InvalidInput
+from matinee.events import lake
+from matinee.features.join import training_rows
+from matinee.features.titles import read_catalogue
+from matinee.models import discover
+from matinee.models.base import Model, ModelSpec, TrainingSet
+from matinee.registry import lineage
+from matinee.registry.card import card
+from matinee.schema import Catalogue, Interactions, ModelVersion
+from matinee.training import evaluate, judge, plots
+from matinee.training.facts import facts
+from matinee.training.loop import Fitted, Moved, fit_all, scratch
+from matinee.training.parts import protocol_set, title_features
+from matinee.training.reference import latest_features, reference
+from matinee.training.snapshot import Snapshot, snapshot
+from matinee.training.tasks import FitTask
+
+PROTOCOLS = {"per_member": evaluate.per_member, "global_time": evaluate.global_time}
+EVERYTHING = "everything"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Both protocols' figures.
+
+    Args:
+        models: per member: by model, each metric and its "<metric>_interval".
+        models_global: global in time: by model, the same for "warm", "cold" and "all" members.
+        margins: by protocol and other model, how much higher the ensemble's NDCG@20 is: [value, low, high].
+        judged: by protocol, everything behind the figures.
+        combined: by protocol, the ensemble.
+        fitted: what was fitted besides.
+        seconds: by step.
+    """
+
+    models: Mapping[str, Mapping[str, Any]]
+    models_global: Mapping[str, Mapping[str, Mapping[str, Any]]]
+    margins: Mapping[str, Mapping[str, list[float]]]
+    judged: Mapping[str, judge.Judged]
+    combined: Mapping[str, Model]
+    fitted: Fitted
+    seconds: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingReport:
+    """What a training stage did.
+
+    Args:
+        version: the registered version.
+        models: as in `Evaluation`.
+        models_global: as in `Evaluation`.
+        margins: as in `Evaluation`.
+        weights_digest: SHA-256 over the model's files; the same data, settings and seed give the same.
+        data_snapshot: of what was learned from.
+        seconds: by step.
+    """
+
+    version: ModelVersion
+    models: Mapping[str, Mapping[str, Any]]
+    models_global: Mapping[str, Mapping[str, Mapping[str, Any]]]
+    margins: Mapping[str, Mapping[str, list[float]]]
+    weights_digest: str
+    data_snapshot: str
+    seconds: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """What a training stage reads: nothing else goes into a model."""
+
+    snapshot: Snapshot
+    catalogue: Catalogue
+    everything: TrainingSet
+
+    @property
+    def interactions(self) -> Interactions:
+        """All of them."""
+        return self.everything.interactions
+
+
+def train(settings: Settings, *, preset: str | None = None, progress: Moved | None = None) -> TrainingReport:
+    """Evaluate every model, fit the ensemble on everything and register it as the champion.
+
+    Needs a connected Ray cluster, events in the lake and a feature build in the offline store.
+
+    Args:
+        preset: of the models that have one of this name; None: the setting `training.preset`.
+
+    Raises:
+        InvalidInput: the preset is unknown, or the lake holds too little to learn from.
+        NotFound: there is no catalogue or no feature build.
+        MatineeError: a model could not be fitted.
+    """
+    from matinee.models.bundle import save_bundle
+    from matinee.registry.mlflow import CHAMPION, Registry
+
+    begun = time.monotonic()
+    chosen = preset or settings.training.preset
+    specs = discover()
+    configs = presets(specs, chosen)
+    ensemble = _ensemble(specs)
+    material = read(settings)
+    registry = Registry(settings)
+    tags = _tags(settings, specs, material.snapshot)
+    config = {
+        "preset": chosen,
+        "seed": settings.seed,
+        "workers": settings.training.workers,
+        **{name: asdict(each) for name, each in configs.items()},
+    }
+    with registry.run(f"train-{settings.serving.model}", config=config, tags=tags) as run:
+        found = evaluate_models(settings, material, configs, final=True, progress=progress)
+        for step, protocol in enumerate(PROTOCOLS):
+            rows = judge.overall(found.judged[protocol], seed=settings.seed)
+            for model, figures in rows.items():
+                values = {f"{protocol}.{model}.{name}": one.value for name, one in figures.items()}
+                run.log_metrics(values, step=step)
+        model = _final(found, ensemble)
+        with scratch(settings) as parent:
+            folder = parent / "version"
+            folder.mkdir()
+            save_bundle(
+                folder,
+                model,
+                name=ensemble.name,
+                catalogue=material.catalogue,
+                extra={"data_snapshot": material.snapshot.digest, "seed": str(settings.seed)},
+            )
+            digest = lineage.folder_digest(folder)
+            run_tags = {
+                **tags,
+                "weights_digest": digest,
+                "preset": chosen,
+                "seed": str(settings.seed),
+                "device": found.fitted.device,
+            }
+            _describe(
+                settings,
+                folder,
+                material,
+                model,
+                model.describe(),
+                found,
+                ensemble.name,
+                run_tags,
+                run.run_id,
+            )
+            for plot in sorted((folder / "plots").iterdir()):
+                run.log_figure(plot)
+            metrics = {
+                name: value for name, value in found.models[ensemble.name].items() if isinstance(value, float)
+            }
+            version = registry.register(
+                settings.serving.model,
+                folder,
+                run_id=run.run_id,
+                metrics=metrics,
+                tags=run_tags,
+                alias=CHAMPION,
+            )
+    if progress is not None:
+        progress(1, 1, f"registered {version.name} version {version.version}")
+    return TrainingReport(
+        version=version,
+        models=found.models,
+        models_global=found.models_global,
+        margins=found.margins,
+        weights_digest=digest,
+        data_snapshot=material.snapshot.name,
+        seconds={**found.seconds, "all": time.monotonic() - begun},
+    )
+
+
+def presets(specs: Mapping[str, ModelSpec], name: str) -> dict[str, Any]:
+    """Each model's config of a preset; "default" for a model without one of this name.
+
+    Raises:
+        InvalidInput: no model has it.
+    """
+    known = sorted({preset for spec in specs.values() for preset in spec.presets})
+    if name not in known:
+        raise InvalidInput(f"preset {name!r} is unknown; there are {', '.join(known)}")
+    return {model: spec.presets.get(name, spec.presets["default"]) for model, spec in specs.items()}
+
+
+def read(settings: Settings) -> Material:
+    """Read lake and feature store.
+
+    Raises:
+        InvalidInput: the lake holds no watch.
+        NotFound: there is no catalogue or no feature build.
+    """
+    catalogue = read_catalogue(settings)
+    interactions = lake.read_interactions(settings.paths.events, catalogue)
+    if not len(interactions):
+        raise InvalidInput(f"lake {settings.paths.events} holds no watch of a title in the catalogue")
+    member_features, title_values = training_rows(settings, interactions)
+    return Material(
+        snapshot=snapshot(settings),
+        catalogue=catalogue,
+        everything=TrainingSet(
+            interactions=interactions,
+            catalogue=catalogue,
+            member_features=member_features,
+            title_features=title_values,
+        ),
+    )
+
+
+def evaluate_models(
+    settings: Settings,
+    material: Material,
+    configs: Mapping[str, Any],
+    *,
+    final: bool = False,
+    progress: Moved | None = None,
+) -> Evaluation:
+    """Run both protocols for every model, and with `final` fit the ensemble's members on everything too."""
+    from matinee.models.ensemble.holdout import inner_set, split_holdout
+    from matinee.models.ensemble.model import fit_ensemble
+
+    seconds: dict[str, float] = {}
+    clock = time.monotonic()
+    specs = discover()
+    ensemble = _ensemble(specs)
+    singles = [name for name, spec in specs.items() if not spec.members]
+    parts: dict[str, TrainingSet] = {}
+    tested, holdouts, wanted = {}, {}, []
+    for protocol, divide in PROTOCOLS.items():
+        split = divide(material.interactions)
+        learned, tested[protocol] = protocol_set(
+            split, material.catalogue, material.everything.member_features
+        )
+        holdouts[protocol] = split_holdout(learned, seed=settings.seed)
+        inner = inner_set(learned, holdouts[protocol])
+        inner = inner_set(
+            learned,
+            holdouts[protocol],
+            title_features=title_features(inner.interactions, material.catalogue),
+        )
+        parts |= {protocol: learned, f"{protocol}.inner": inner}
+        wanted += [(protocol, name) for name in singles]
+        wanted += [(f"{protocol}.inner", name) for name in ensemble.members]
+    if final:
+        parts[EVERYTHING] = material.everything
+        wanted += [(EVERYTHING, name) for name in ensemble.members]
+    tasks = [
+        FitTask(spec=specs[name], config=configs[name], part=part, seed=settings.seed)
+        for part, name in sorted(wanted, key=lambda one: one[1])
+    ]
+    seconds["prepare"], clock = time.monotonic() - clock, time.monotonic()
+    with scratch(settings) as folder:
+        fitted = fit_all(settings, tasks, parts, folder=folder, progress=progress)
+    seconds["fit"], clock = time.monotonic() - clock, time.monotonic()
+    genres = evaluate.genre_matrix(material.catalogue)
+    judged, combined = {}, {}
+    for protocol in PROTOCOLS:
+        if progress is not None:
+            progress(len(tasks), len(tasks), f"evaluating {protocol.replace('_', ' ')}")
+        inner_models = {name: fitted.models[f"{protocol}.inner.{name}"] for name in ensemble.members}
+        models = {name: fitted.models[f"{protocol}.{name}"] for name in singles}
+        combined[protocol] = fit_ensemble(
+            inner_models, holdouts[protocol], config=configs[ensemble.name], seed=settings.seed
+        ).with_members({name: models[name] for name in ensemble.members})
+        judged[protocol] = judge.judge(
+            {**models, ensemble.name: combined[protocol]}, tested[protocol], genres
+        )
+    seed = settings.seed
+    figures = judge.overall(judged["per_member"], seed=seed)
+    split_figures = judge.warmth(judged["global_time"], seed=seed)
+    margins = {
+        protocol: {
+            other: [one.value, one.low, one.high]
+            for other, one in judge.margins(judged[protocol], ensemble.name, seed=seed).items()
+        }
+        for protocol in PROTOCOLS
+    }
+    seconds["evaluate"] = time.monotonic() - clock
+    return Evaluation(
+        models={name: judge.flat(one) for name, one in figures.items()},
+        models_global={
+            name: {segment: judge.flat(one) for segment, one in segments.items()}
+            for name, segments in split_figures.items()
+        },
+        margins=margins,
+        judged=judged,
+        combined=combined,
+        fitted=fitted,
+        seconds=seconds,
+    )
+
+
+def _ensemble(specs: Mapping[str, ModelSpec]) -> ModelSpec:
+    return next(spec for spec in specs.values() if spec.members)
+
+
+def _final(found: Evaluation, ensemble: ModelSpec) -> Any:
+    members = {name: found.fitted.models[f"{EVERYTHING}.{name}"] for name in ensemble.members}
+    learned: Any = found.combined["per_member"]
+    return learned.with_members(members)
+
+
+def _tags(settings: Settings, specs: Mapping[str, ModelSpec], learned: Snapshot) -> dict[str, str]:
+    services = sorted({spec.feature_service for spec in specs.values() if spec.feature_service})
+    return {
+        "data_snapshot": learned.name,
+        "data_digest": learned.digest,
+        "data_until": str(learned.last),
+        "feature_service": ", ".join(services),
+        "code_version": lineage.code_version(),
+        "packages": json.dumps(lineage.package_versions()),
+        "hardware": lineage.hardware(),
+    }
+
+
+def _describe(
+    settings: Settings,
+    folder: Path,
+    material: Material,
+    model: Model,
+    combination: Mapping[str, Mapping[str, float]],
+    found: Evaluation,
+    combined: str,
+    tags: Mapping[str, str],
+    run_id: str,
+) -> None:
+    """Write what stands beside the weights: reference, figures, plots and card."""
+    features = latest_features(settings, material.catalogue, material.interactions)
+    now = time.time_ns() // 1000
+    pq.write_table(reference(model, material.interactions, features, now=now), folder / "reference.parquet")
+    figures = {"models": found.models, "models_global": found.models_global, "margins": found.margins}
+    (folder / "metrics.json").write_text(json.dumps(figures, indent=1))
+    seed = settings.seed
+    per_member, global_time = found.judged["per_member"], found.judged["global_time"]
+    split = judge.warmth(global_time, seed=seed)
+    panels = {"per member": judge.overall(per_member, seed=seed)}
+    panels |= {
+        f"global, {segment}": {name: segments[segment] for name, segments in split.items()}
+        for segment in split[combined]
+    }
+    drawn = folder / "plots"
+    drawn.mkdir()
+    plots.comparison(
+        {title: {name: one["ndcg@20"] for name, one in models.items()} for title, models in panels.items()},
+        drawn / "ndcg_at_20.png",
+        metric="NDCG@20",
+    )
+    own = {name: curve for name, curve in found.fitted.curves.items() if name.startswith(f"{EVERYTHING}.")}
+    plots.curves(own, drawn / "loss.png")
+    learned = {
+        f"weights, {segment}": ", ".join(f"{name} {weight:.2f}" for name, weight in weights.items())
+        for segment, weights in combination.items()
+    }
+    text = card(
+        facts(
+            name=settings.serving.model,
+            combined=combined,
+            interactions=material.interactions,
+            catalogue=material.catalogue,
+            snapshot=material.snapshot,
+            per_member=per_member,
+            global_time=global_time,
+            training={
+                "model": f"{combined} of {', '.join(_ensemble(discover()).members)}",
+                "preset": tags["preset"],
+                "seed": tags["seed"],
+                "features": tags["feature_service"],
+                "device": tags["device"],
+                **learned,
+            },
+            lineage={
+                "run": run_id,
+                "code": tags["code_version"],
+                "packages": tags["packages"],
+                "hardware": tags["hardware"],
+                "weights": tags["weights_digest"],
+            },
+            seed=seed,
+        )
+    )
+    (folder / "card.md").write_text(text)

@@ -1,0 +1,123 @@
+"""Fits to be done, and the board in a shared folder where several processes divide them and report.
+
+A fit is done when its folder stands under its name: it is written elsewhere and moved there whole. The
+board knows nothing of Ray.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from matinee.models.base import Model, ModelSpec, TrainingSet
+
+REPORT_EVERY_S = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitTask:
+    """One model to fit on one part of the data.
+
+    Args:
+        spec: of the model.
+        config: what the model is built from.
+        part: names the `TrainingSet`.
+        seed: handed to `fit`.
+    """
+
+    spec: ModelSpec
+    config: Any
+    part: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Unique among the tasks of a run."""
+        return f"{self.part}.{self.spec.name}"
+
+
+class Board:
+    """Claims, progress and results of a run's fits, as files below `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._claims = folder / "claims"
+        self._figures = folder / "figures"
+        self.models = folder / "models"
+        self._drafts = folder / "drafts"
+        for each in (self._claims, self._figures, self.models, self._drafts):
+            each.mkdir(parents=True, exist_ok=True)
+
+    def claim(self, tasks: Sequence[FitTask], worker: str) -> FitTask | None:
+        """The next task of `worker`: one it holds unfinished (it was restarted), a free one, or None."""
+        for task in tasks:
+            path = self._claims / task.name
+            try:
+                descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+            except FileExistsError:
+                if not self.done(task) and path.read_text() == worker:
+                    return task
+                continue
+            with os.fdopen(descriptor, "w") as file:
+                file.write(worker)
+            return task
+        return None
+
+    def done(self, task: FitTask) -> bool:
+        """Whether the fitted model stands in `models`."""
+        return (self.models / task.name).is_dir()
+
+    def keep(self, task: FitTask, model: Model) -> None:
+        """Save a fitted model under its task's name, whole or not at all."""
+        draft = self._drafts / f"{task.name}-{uuid.uuid4().hex}"
+        draft.mkdir()
+        try:
+            model.save(draft)
+            draft.replace(self.models / task.name)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+
+    def report(self, task: FitTask, step: int, steps: int, figures: Mapping[str, float]) -> None:
+        """Note how far a fit has come."""
+        line = json.dumps({"step": step, "steps": steps, **{k: float(v) for k, v in figures.items()}})
+        with (self._figures / f"{task.name}.jsonl").open("a") as file:
+            file.write(line + "\n")
+
+    def curve(self, task: FitTask) -> list[dict[str, float]]:
+        """Everything reported of a fit so far, in order."""
+        path = self._figures / f"{task.name}.jsonl"
+        if not path.exists():
+            return []
+        lines = path.read_text().split("\n")[:-1]
+        return [json.loads(line) for line in lines]
+
+    def completed(self, tasks: Sequence[FitTask]) -> float:
+        """How many fits are done, those under way counted by the share of their steps."""
+        total = 0.0
+        for task in tasks:
+            if self.done(task):
+                total += 1
+            elif curve := self.curve(task):
+                total += min(0.99, curve[-1]["step"] / max(curve[-1]["steps"], 1))
+        return total
+
+
+def fit(task: FitTask, data: TrainingSet, board: Board | None) -> Model:
+    """Fit a task's model, reporting to the board at most every REPORT_EVERY_S seconds."""
+    model = task.spec.model(task.config)
+    last = 0.0
+
+    def progress(step: int, steps: int, figures: Mapping[str, float]) -> None:
+        nonlocal last
+        if board is not None and (step == steps or time.monotonic() - last >= REPORT_EVERY_S):
+            last = time.monotonic()
+            board.report(task, step, steps, figures)
+
+    model.fit(data, seed=task.seed, progress=progress)
+    return model

@@ -1,0 +1,53 @@
+from pathlib import Path
+
+import pytest
+
+from matinee.config import Settings
+from matinee.errors import StorageError, Unavailable
+from matinee.training import loop
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "workers", "expected"),
+    [
+        ("auto", 0, 1, False),
+        ("auto", 1, 1, True),
+        ("auto", 1, 2, False),
+        ("cpu", 4, 1, False),
+        ("gpu", 2, 2, True),
+    ],
+)
+def test_gpus_are_used_where_every_worker_gets_one(device: str, gpus: float, workers: int, expected: bool):
+    assert loop.uses_gpu(device, gpus, workers) is expected
+
+
+def test_a_demanded_gpu_that_is_missing_is_an_error():
+    with pytest.raises(Unavailable, match="has 0 GPUs"):
+        loop.uses_gpu("gpu", 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "workers", "units", "expected"),
+    [(10, 1, 2, 2), (10, 2, 2, 1), (1, 1, 8, 1), (50, 1, 64, loop.LANES), (3, 4, 2, 1)],
+)
+def test_lanes_fit_the_cluster(tasks: int, workers: int, units: float, expected: int):
+    assert loop.lane_count(tasks, workers=workers, units=units) == expected
+
+
+def interrupted(settings: Settings) -> None:
+    with loop.scratch(settings) as folder:
+        (folder / "half").write_text("")
+        raise KeyboardInterrupt
+
+
+def test_scratch_is_gone_whatever_happens(tmp_path: Path):
+    settings = Settings(home=tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(settings)
+    assert list(settings.paths.scratch.iterdir()) == []
+
+
+def test_scratch_that_cannot_be_made_is_named(tmp_path: Path):
+    (tmp_path / "scratch").write_text("in the way")
+    with pytest.raises(StorageError, match="scratch"), loop.scratch(Settings(home=tmp_path)):
+        pass
