@@ -76,6 +76,10 @@ class Model(ABC):
         """Scores, float32 [m, titles], higher is better, finite. Watched titles are scored too:
         leaving them out is the ranker's rule. Needs a fitted or loaded model."""
 
+    def signals(self, query: Query) -> Mapping[str, Scores]:
+        """What a combiner may weigh apart, each like `score`'s result; by default the score alone."""
+        return {"score": self.score(query)}
+
     @abstractmethod
     def save(self, folder: Path) -> None:
         """Write everything `load` needs into an existing, empty folder. No pickles of code."""

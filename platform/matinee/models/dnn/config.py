@@ -1,0 +1,51 @@
+"""Settings of the two-tower network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True, kw_only=True)
+class DnnConfig:
+    """The network, its training, and where it runs."""
+
+    width: int = 64
+    """Length of title, member and hidden vectors."""
+    heads: int = 2
+    """Attention heads; divides `width`."""
+    layers: int = 1
+    """Attention layers of the sequence encoder."""
+    length: int = 50
+    """Last titles of a history that the encoder sees."""
+    recency: float = 10.0
+    """Watches after which attention's starting bias has halved; the bias is then learned."""
+    dropout: float = 0.2
+    """Share of inputs zeroed while training."""
+    targets: int = 10
+    """Coming titles that a position is trained to rank first."""
+    target_decay: float = 0.9
+    """Weight of each coming title over that of the one before it."""
+    epochs: int = 9
+    """Passes over the histories."""
+    batch: int = 64
+    """Runs of `length` titles in a step, over all workers."""
+    sampled: float = 0.35
+    """Share of a run's positions that a step computes the loss of."""
+    learning_rate: float = 0.006
+    """Peak of Adam's step, reached after a tenth of the steps and lowered to zero on a cosine."""
+    weight_decay: float = 0.01
+    """AdamW's decay."""
+    feature_dropout: float = 0.3
+    """Share of positions whose member features count as unknown while training."""
+    device: str = "cpu"
+    """Torch device that trains: "cpu" or "cuda". Scoring runs on the CPU."""
+
+
+def default() -> DnnConfig:
+    """The tuned settings."""
+    return DnnConfig()
+
+
+def test() -> DnnConfig:
+    """Small: for tests."""
+    return replace(default(), width=16, length=12, epochs=8, batch=16, targets=3)

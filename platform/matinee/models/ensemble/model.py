@@ -1,0 +1,148 @@
+"""A weighted sum of the member models' calibrated signals; the weights depend on the query's segment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from matinee.errors import ConfigError
+from matinee.models import discover
+from matinee.models.base import Model, Progress, Query, Scores, TrainingSet
+from matinee.models.ensemble.config import EnsembleConfig
+from matinee.models.ensemble.holdout import Holdout, inner_set, split_holdout
+from matinee.models.ensemble.weights import SEGMENTS, Weights, calibrate, learn, segments
+from matinee.models.storage import read_model, write_model
+
+
+class Ensemble(Model):
+    """Combines `members`: models by name, given by `with_members`."""
+
+    def __init__(self, config: EnsembleConfig) -> None:
+        self.config = config
+        self.members: Mapping[str, Model] = {}
+        self._signals: Sequence[tuple[str, str]] = ()
+        self._weights: Weights = np.zeros((len(SEGMENTS), 0))
+
+    def with_members(self, members: Mapping[str, Model]) -> Ensemble:
+        """A new ensemble of `members` with the weights this one learned.
+
+        Raises:
+            ConfigError: weights were learned for members of other names.
+        """
+        weighed = {name for name, _ in self._signals}
+        if weighed and weighed != set(members):
+            raise ConfigError(f"ensemble weighs {sorted(weighed)}, got members {sorted(members)}")
+        ensemble = Ensemble(self.config)
+        ensemble.members = dict(members)
+        ensemble._signals, ensemble._weights = self._signals, self._weights
+        return ensemble
+
+    def fit(self, data: TrainingSet, *, seed: int, progress: Progress | None = None) -> None:
+        """Fit the members on the inner part, learn weights on the held-out one, refit members on `data`.
+
+        Raises:
+            ConfigError: no members were given.
+        """
+        if not self.members:
+            raise ConfigError("ensemble has no members; give them by with_members before fit")
+        holdout = split_holdout(data, seed=seed)
+        steps = 2 * len(self.members) + 1
+        done = 0
+
+        def advance() -> None:
+            nonlocal done
+            done += 1
+            if progress:
+                progress(done, steps, {})
+
+        inner = inner_set(data, holdout)
+        for model in self.members.values():
+            model.fit(inner, seed=seed)
+            advance()
+        learned = fit_ensemble(self.members, holdout, config=self.config, seed=seed)
+        self._signals, self._weights = learned._signals, learned._weights
+        advance()
+        for model in self.members.values():
+            model.fit(data, seed=seed)
+            advance()
+
+    def score(self, query: Query) -> Scores:
+        """The sum of `score_parts`."""
+        parts = list(self.score_parts(query).values())
+        total: Scores = np.sum(parts, axis=0, dtype=np.float32)
+        return total
+
+    def score_parts(self, query: Query) -> dict[str, Scores]:
+        """What each member adds to the score of each title, by member name, float32 [m, titles]."""
+        weights = self._weights[segments(query, self.config.short_history)].astype(np.float32)
+        parts: dict[str, Scores] = {}
+        for name, model in self.members.items():
+            signals = model.signals(query)
+            added = [
+                calibrate(signals[signal]) * weights[:, column, None]
+                for column, (member, signal) in enumerate(self._signals)
+                if member == name
+            ]
+            parts[name] = np.sum(added, axis=0, dtype=np.float32)
+        return parts
+
+    def describe(self) -> dict[str, dict[str, float]]:
+        """Learned weights: by segment, by "member.signal"."""
+        names = [f"{member}.{signal}" for member, signal in self._signals]
+        return {
+            segment: dict(zip(names, map(float, row), strict=True))
+            for segment, row in zip(SEGMENTS, self._weights, strict=True)
+        }
+
+    def save(self, folder: Path) -> None:
+        """Write the weights, and each member into a folder of its name."""
+        for name, model in self.members.items():
+            (folder / name).mkdir()
+            model.save(folder / name)
+        facts: dict[str, Any] = {"members": list(self.members), "signals": [list(s) for s in self._signals]}
+        write_model(folder, config=self.config, arrays={"weights": self._weights}, facts=facts)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read the weights and the members; their classes are found by name among the model folders."""
+        config, arrays, facts = read_model(folder)
+        ensemble = cls(EnsembleConfig(**config))
+        specs = discover()
+        ensemble.members = {name: specs[name].model.load(folder / name) for name in facts["members"]}
+        ensemble._signals = [(member, signal) for member, signal in facts["signals"]]
+        ensemble._weights = arrays["weights"]
+        return ensemble
+
+
+def fit_ensemble(
+    members: Mapping[str, Model], holdout: Holdout, *, config: EnsembleConfig, seed: int
+) -> Ensemble:
+    """An ensemble of `members` with weights learned from the hold-out.
+
+    Args:
+        members: models by name, fitted on `inner_set` of the same hold-out.
+        holdout: what `split_holdout` returned.
+        config: segments and shrinkage.
+        seed: of the run; learning itself draws nothing.
+    """
+    ensemble = Ensemble(config).with_members(members)
+    query = holdout.query
+    signals = {
+        (name, signal): calibrate(values)
+        for name, model in members.items()
+        for signal, values in model.signals(query).items()
+    }
+    ensemble._signals = list(signals)
+    stacked = np.stack(list(signals.values()), axis=1) if signals else np.zeros((0, 0, 0), np.float32)
+    watched = np.zeros((len(query), stacked.shape[2]), dtype=bool)
+    answers = np.zeros(watched.shape, dtype=np.float32)
+    for row, (history, answer) in enumerate(zip(query.histories, holdout.answers, strict=True)):
+        watched[row, history] = True
+        answers[row, answer] = 1 / len(answer)
+    ensemble._weights = learn(
+        stacked, watched, answers, segments(query, config.short_history), config.shrinkage
+    )
+    return ensemble

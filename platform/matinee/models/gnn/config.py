@@ -1,0 +1,50 @@
+"""Settings of the graph network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class GnnConfig:
+    """The network, its training, and where it runs."""
+
+    width: int = 64
+    """Length of every node's vector."""
+    layers: int = 1
+    """Rounds of propagation; one round reaches titles over members and over attributes."""
+    length: int = 50
+    """Last titles of a history that a member's vector is read from."""
+    recency: float = 8.0
+    """Watches after which a title's starting weight in that reading has halved; the weights are learned."""
+    follows: int = 5
+    """A title is joined to those watched up to this many places later in the same history."""
+    targets: int = 10
+    """Coming titles that a position is trained to rank first."""
+    target_decay: float = 0.9
+    """Weight of each coming title over that of the one before it."""
+    steps: int = 120
+    """Optimiser steps."""
+    batch: int = 1024
+    """Positions in a step, over all workers."""
+    dropout: float = 0.1
+    """Share of history titles left out while training."""
+    learning_rate: float = 0.02
+    """Peak of Adam's step, lowered to zero on a cosine."""
+    weight_decay: float = 0.01
+    """AdamW's decay."""
+    backend: Literal["dgl", "torch"] = "dgl"
+    """What propagates on the CPU. On a GPU, and where dgl is not installed, it is torch sparse."""
+    device: str = "cpu"
+    """Torch device that trains: "cpu" or "cuda". Scoring runs on the CPU."""
+
+
+def default() -> GnnConfig:
+    """The tuned settings."""
+    return GnnConfig()
+
+
+def test() -> GnnConfig:
+    """Small: for tests."""
+    return replace(default(), width=16, length=12, steps=60, batch=256, targets=3)

@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from contracts.model_contract import (
+    DAY,
+    ModelContract,
+    hit_rate,
+    query,
+    training_set,
+    unknown,
+)
+
+from matinee.errors import ConfigError
+from matinee.models import discover
+from matinee.models.base import Model, Query
+from matinee.models.ensemble.config import EnsembleConfig
+from matinee.models.ensemble.holdout import inner_set, split_holdout
+from matinee.models.ensemble.model import Ensemble, fit_ensemble
+from matinee.models.ensemble.weights import SEGMENTS, calibrate, learn, segments
+from matinee.models.popularity.config import PopularityConfig
+from matinee.models.popularity.model import Popularity
+
+
+def members() -> dict[str, Model]:
+    specs = discover()
+    return {name: specs[name].model(specs[name].presets["test"]) for name in ("popularity", "cf", "gnn")}
+
+
+class TestEnsemble(ModelContract):
+    def build(self) -> Model:
+        return Ensemble(EnsembleConfig()).with_members(members())
+
+    def test_parts_sum_to_the_score(self) -> None:
+        model, asked = self.fitted(), query(training_set())
+        assert isinstance(model, Ensemble)
+        parts = model.score_parts(asked)
+        assert list(parts) == ["popularity", "cf", "gnn"]
+        np.testing.assert_allclose(sum(parts.values()), model.score(asked), atol=1e-5)
+
+    def test_beats_popularity(self) -> None:
+        popularity = Popularity(PopularityConfig())
+        popularity.fit(training_set(), seed=0)
+        assert hit_rate(self.fitted(), training_set()) > 1.5 * hit_rate(popularity, training_set())
+
+    def test_popularity_alone_speaks_for_unknown_members(self) -> None:
+        model = self.fitted()
+        assert isinstance(model, Ensemble)
+        parts = model.score_parts(unknown(1))
+        assert parts["popularity"].std() > 0
+        assert parts["cf"].std() == 0
+
+    def test_by_parts_equals_fit(self) -> None:
+        data = training_set()
+        holdout = split_holdout(data, seed=3)
+        inner = members()
+        for model in inner.values():
+            model.fit(inner_set(data, holdout), seed=3)
+        final = members()
+        for model in final.values():
+            model.fit(data, seed=3)
+        ensemble = fit_ensemble(inner, holdout, config=EnsembleConfig(), seed=3).with_members(final)
+        np.testing.assert_array_equal(ensemble.score(query(data)), self.fitted().score(query(data)))
+
+
+def test_fit_without_members_says_so() -> None:
+    with pytest.raises(ConfigError, match="with_members"):
+        Ensemble(EnsembleConfig()).fit(training_set(), seed=0)
+
+
+def test_weights_belong_to_the_members_they_were_learned_for() -> None:
+    ensemble = Ensemble(EnsembleConfig()).with_members({"popularity": Popularity(PopularityConfig())})
+    ensemble.fit(training_set(), seed=0)
+    with pytest.raises(ConfigError, match="popularity"):
+        ensemble.with_members(members())
+
+
+def test_the_holdout_hides_answers_from_the_inner_part() -> None:
+    data = training_set()
+    holdout = split_holdout(data, seed=0)
+    inner = inner_set(data, holdout)
+    assert 0.5 < holdout.inner.mean() < 0.95
+    assert len(inner.interactions) == holdout.inner.sum()
+    assert inner.member_features is not None
+    assert len(inner.member_features.values) == len(inner.interactions)
+    left = {tuple(history.tolist()) for history in inner.interactions.histories()}
+    for history, answer in zip(holdout.query.histories, holdout.answers, strict=True):
+        assert len(answer)
+        assert not set(history.tolist()) & set(answer.tolist())
+        assert tuple(history.tolist()) in left or len(history) < 10
+
+
+def test_the_holdout_has_cold_short_and_returning_cases() -> None:
+    holdout = split_holdout(training_set(), seed=0)
+    found = {SEGMENTS[place] for place in segments(holdout.query, 6)}
+    assert {"cold", "short, in sitting", "long, in sitting"} <= found
+    assert any(segment.endswith("back") for segment in found)
+
+
+def test_cases_are_asked_before_their_answers() -> None:
+    query_ = split_holdout(training_set(), seed=0).query
+    for times, now in zip(query_.times, query_.now, strict=True):
+        assert not len(times) or times[-1] <= now
+
+
+def test_segments_by_length_and_break() -> None:
+    times = [np.zeros(0, np.int64), np.arange(3), np.arange(3), np.arange(12), np.arange(12)]
+    asked = Query(
+        histories=[moments.astype(np.int32) for moments in times],
+        times=times,
+        now=np.array([0, DAY, 10, DAY, 20]),
+    )
+    assert [SEGMENTS[place] for place in segments(asked, 10)] == [
+        "cold",
+        "short, back",
+        "short, in sitting",
+        "long, back",
+        "long, in sitting",
+    ]
+
+
+def test_learning_trusts_the_signal_that_tells_and_only_where_it_does() -> None:
+    generator = np.random.default_rng(0)
+    cases, titles = 200, 40
+    right = generator.integers(titles, size=cases)
+    answers = np.zeros((cases, titles), dtype=np.float32)
+    answers[np.arange(cases), right] = 1
+    segment = np.where(np.arange(cases) % 2, 0, 4)
+    told = answers * 5 + generator.normal(size=answers.shape)
+    noise = generator.normal(size=answers.shape)
+    first = np.where((segment == 0)[:, None], told, noise)
+    second = np.where((segment == 0)[:, None], noise, told)
+    signals = np.stack([calibrate(first.astype(np.float32)), calibrate(second.astype(np.float32))], axis=1)
+    weights = learn(signals, np.zeros(answers.shape, dtype=bool), answers, segment, 1.0)
+    assert weights[0, 0] > 5 * weights[0, 1]
+    assert weights[4, 1] > 5 * weights[4, 0]
+    assert (weights >= 0).all()
+
+
+def test_calibrated_rows_have_mean_0_and_deviation_1_and_flat_ones_are_0() -> None:
+    rows = np.array([[1, 2, 3, 10], [7, 7, 7, 7]], dtype=np.float32)
+    calibrated = calibrate(rows)
+    np.testing.assert_allclose([calibrated[0].mean(), calibrated[0].std()], [0, 1], atol=1e-6)
+    np.testing.assert_array_equal(calibrated[1], 0)
+
+
+def test_describe_names_every_segment_and_signal() -> None:
+    ensemble = Ensemble(EnsembleConfig()).with_members({"popularity": Popularity(PopularityConfig())})
+    ensemble.fit(training_set(), seed=0)
+    described = ensemble.describe()
+    assert list(described) == list(SEGMENTS)
+    assert set(described["cold"]) == {"popularity.all", "popularity.trend"}
