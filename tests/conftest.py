@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from matinee.config import Settings, load_settings
 from matinee.local.cluster import connect
 

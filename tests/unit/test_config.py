@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from matinee.config import load_settings
 from matinee.errors import ConfigError
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+
 from matinee.errors import Unavailable
 from matinee.local.clients import Client, load, wait_ready
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+
 from matinee.config import Settings
 from matinee.errors import MatineeError, StorageError
 from matinee.local import platform, running

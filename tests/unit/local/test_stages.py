@@ -6,8 +6,9 @@ import sys
 import time
 
 import pytest
-from matinee.local.stages import MemoryWatch, Stages
 from rich.console import Console
+
+from matinee.local.stages import MemoryWatch, Stages
 
 
 def test_a_stage_is_timed_and_keeps_its_figures() -> None:
