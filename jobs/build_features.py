@@ -10,6 +10,7 @@ Ends with 1 where an online value differs from the recomputed one.
 import argparse
 import json
 import sys
+from typing import Any
 
 from matinee.config import load_settings
 from matinee.errors import MatineeError
@@ -30,7 +31,7 @@ def main() -> int:
         from matinee.local.cluster import connect
 
         with connect(settings):
-            figures = {"build": batch.build(settings, as_of=args.as_of)}
+            figures: dict[str, Any] = {"build": batch.build(settings, as_of=args.as_of)}
             if not args.no_compare:
                 figures["compare"] = batch.compare(settings)
     except MatineeError as failure:
@@ -40,7 +41,7 @@ def main() -> int:
     return int(any(view["differing"] for view in figures.get("compare", {}).values()))
 
 
-def show(figures: dict, *, as_json: bool) -> None:
+def show(figures: dict[str, Any], *, as_json: bool) -> None:
     """Print the figures: JSON, or a line for each view."""
     if as_json:
         print(json.dumps(figures))

@@ -72,6 +72,8 @@ class Training(Section):
     """Preset of every model that has one of this name."""
     workers: int = Field(1, ge=1)
     """Ray Train workers for the models that train data-parallel."""
+    lanes: int = Field(1, ge=1)
+    """Groups of Ray Train workers that fit different models side by side; each takes about 2 GiB."""
     device: Literal["auto", "cpu", "gpu"] = "auto"
     """auto: a GPU where the cluster has one."""
 

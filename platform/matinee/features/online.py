@@ -54,10 +54,10 @@ class OnlineReader:
         Raises:
             Unavailable: the store is gone or does not answer.
         """
-        if self._views is None:
-            self._views = list(self._store.features(SERVICE))
+        views = self._views or list(self._store.features(SERVICE))
+        self._views = views
         found: dict[str, Any] = {}
-        for view in self._views:
+        for view in views:
             (row,) = self._store.read_rows(view, [member_id])
             found.update(row or {})
         return found

@@ -309,14 +309,6 @@ VIEWS: Mapping[str, View] = {
     view.name: view
     for view in (
         View(
-            name="member_activity",
-            key="member_id",
-            schema=MEMBER_ACTIVITY,
-            watches_only=False,
-            history=True,
-            transform=member_activity,
-        ),
-        View(
             name="member_watched",
             key="member_id",
             schema=MEMBER_WATCHED,
@@ -340,9 +332,20 @@ VIEWS: Mapping[str, View] = {
             history=True,
             transform=title_popularity,
         ),
+        View(
+            name="member_activity",
+            key="member_id",
+            schema=MEMBER_ACTIVITY,
+            watches_only=False,
+            history=True,
+            transform=member_activity,
+        ),
     )
 }
-"""The views that events change, by name. `title_content` comes from the catalogue instead."""
+"""The views that events change, by name. `title_content` comes from the catalogue instead.
+
+They are published in this order: who sees an event in member_activity sees it in every view.
+"""
 
 
 class _Log:

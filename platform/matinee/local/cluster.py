@@ -58,9 +58,9 @@ def free_port() -> int:
 
 
 def _require_token(settings: Settings) -> None:
-    """Give Ray a token of this home: `ray.init` turns authentication on where a mode is not set.
+    """Turn on Ray's token authentication with a token of this home.
 
-    The mode is left to `ray.init` because Ray reads it at import, which may be long past.
+    Ray reads the mode once, at import, which may be long past: it is told to read it again.
     """
     token = settings.paths.run / "ray.token"
     if not token.exists():
@@ -68,6 +68,10 @@ def _require_token(settings: Settings) -> None:
         descriptor = os.open(token, os.O_WRONLY | os.O_CREAT, 0o600)
         with os.fdopen(descriptor, "w") as file:
             file.write(secrets.token_hex(32))
+    os.environ["RAY_AUTH_MODE"] = "token"
     os.environ["RAY_AUTH_TOKEN_PATH"] = str(token)
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    from ray._raylet import Config
+
+    Config.initialize("")

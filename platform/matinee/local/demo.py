@@ -107,7 +107,7 @@ def _loop(settings: Settings, platform: Platform, dataset: Any, stages: Stages) 
             outcome = pipeline.train(settings, progress=step.move)
             trained = outcome.version
             figures = {"models": outcome.models, "models_global": outcome.models_global}
-            step.figures(version=trained.version)
+            step.figures(version=trained.version, **outcome.seconds)
         step.figures(**{f"{name}_ndcg@20": row["ndcg@20"] for name, row in figures["models"].items()})
 
     with stages.stage("serve", "API on Ray Serve, monitor") as step:

@@ -27,11 +27,18 @@ def test_a_demanded_gpu_that_is_missing_is_an_error():
 
 
 @pytest.mark.parametrize(
-    ("tasks", "workers", "units", "expected"),
-    [(10, 1, 2, 2), (10, 2, 2, 1), (1, 1, 8, 1), (50, 1, 64, loop.LANES), (3, 4, 2, 1)],
+    ("tasks", "wanted", "workers", "units", "expected"),
+    [
+        (10, 4, 1, 2, 2),
+        (10, 4, 2, 2, 1),
+        (1, 4, 1, 8, 1),
+        (50, 4, 1, 64, 4),
+        (3, 1, 4, 2, 1),
+        (0, 1, 1, 2, 1),
+    ],
 )
-def test_lanes_fit_the_cluster(tasks: int, workers: int, units: float, expected: int):
-    assert loop.lane_count(tasks, workers=workers, units=units) == expected
+def test_lanes_fit_the_cluster(tasks: int, wanted: int, workers: int, units: float, expected: int):
+    assert loop.lane_count(tasks, wanted=wanted, workers=workers, units=units) == expected
 
 
 def interrupted(settings: Settings) -> None:
