@@ -5,17 +5,19 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from pathlib import Path
 
 from matinee.config import load_settings
 from matinee.errors import MatineeError
-from matinee.local.ingest import send, wait_taken
+from matinee.local.ingest import bring, send, wait_taken
 from matinee.local.platform import joined
-from matinee.sources import movielens
 
 
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("name", nargs="?", default="movielens-100k")
+    options.add_argument("name", nargs="?", default="movielens-100k", help='a MovieLens release, or "world"')
+    options.add_argument("--declared", type=Path, help="a TOML file that declares own data")
+    options.add_argument("--days", type=int, default=30, help="of history that the world writes")
     options.add_argument("--home")
     options.add_argument("--seed", type=int)
     options.add_argument("--faults", type=int, default=0, help="malformed events to mix in")
@@ -23,9 +25,7 @@ def main() -> int:
     given = options.parse_args()
     try:
         settings = load_settings({"home": given.home, "seed": given.seed})
-        movielens.get(given.name, settings.paths)
-        dataset = movielens.load(given.name, settings.paths)
-        dataset.catalogue.write(settings.paths.catalogue)
+        dataset = bring(settings, given.name, declared=given.declared, days=given.days)
         with joined(settings) as running:
             import ray
 

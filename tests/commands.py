@@ -9,6 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.startswith(("MATINEE_", "RAY_"))}
+ENVIRONMENT["MATINEE_TRAINING_PRESET"] = "test"
 
 
 def matinee(home: Path, *arguments: str, timeout_s: float = 600) -> subprocess.CompletedProcess[str]:

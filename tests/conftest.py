@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from matinee.config import Settings, load_settings
+from matinee.errors import Unavailable
 from matinee.local.cluster import connect
+from matinee.sources import movielens
+from matinee.sources.dataset import Dataset
 
 
 @pytest.fixture
@@ -23,3 +26,14 @@ def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     home = tmp_path_factory.mktemp("cluster")
     with connect(load_settings({"home": str(home)}, environment={})) as address:
         yield address
+
+
+@pytest.fixture(scope="session")
+def movielens_100k(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """MovieLens 100K, fetched once a session."""
+    home = load_settings({"home": str(tmp_path_factory.mktemp("movielens"))}, environment={}).paths
+    try:
+        movielens.get("movielens-100k", home)
+    except Unavailable as failure:
+        pytest.skip(f"MovieLens 100K cannot be fetched: {failure}")
+    return movielens.load("movielens-100k", home)

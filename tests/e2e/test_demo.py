@@ -20,9 +20,18 @@ def test_an_interrupted_training_registers_nothing_and_says_so(interrupted: int,
 
 
 def test_no_event_is_lost_and_none_counts_twice(report: dict[str, Any]) -> None:
-    assert report["events"]["in_lake"] == 100_000
+    assert report["events"] == {
+        "sent": 100_200,
+        "in_lake": 100_000,
+        "dead_letters": 200,
+        "duplicates": 0,
+    }
+
+
+def test_a_second_run_sends_and_trains_nothing_twice(report: dict[str, Any]) -> None:
     stages = {stage["name"]: stage["figures"] for stage in report["stages"]}
-    assert stages["ingest"]["in_lake"] == 100_000
+    assert stages["ingest"]["sent_now"] == 0
+    assert stages["train"]["version"] == "1"
 
 
 def test_stream_and_batch_agree_value_by_value(report: dict[str, Any]) -> None:

@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+import prometheus_client  # noqa: F401  before feast, which else makes every counter a file shared by name
 import pyarrow as pa
 
 with warnings.catch_warnings():

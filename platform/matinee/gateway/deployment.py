@@ -68,12 +68,12 @@ def start(settings: Settings, bootstrap: str, *, monitor: Any = None, name: str 
     return f"http://{shown}:{port}{prefix.rstrip('/')}"
 
 
-def stop(name: str = APPLICATION) -> None:
-    """End the API, and Serve with its last application."""
+def stop(name: str = APPLICATION, *, cluster_ends: bool = False) -> None:
+    """End the API, and Serve with its last application; Serve is left to a cluster that ends itself."""
     from ray import serve
 
     serve.delete(name)
-    if not serve.status().applications:
+    if not cluster_ends and not serve.status().applications:
         serve.shutdown()
 
 

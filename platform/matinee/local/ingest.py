@@ -1,22 +1,54 @@
-"""Send a data set's events to the broker and wait until the streaming features have them."""
+"""Bring a data set into the home, send its events, and wait until the streaming features have them."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
 
 from matinee.config import Settings
-from matinee.errors import Unavailable
+from matinee.errors import InvalidInput, Unavailable
 from matinee.events import encode, lake
 from matinee.events.kafka import EventProducer
 from matinee.local.malformed import malformed
+from matinee.schema import Catalogue
 from matinee.sources.dataset import Dataset
 
 TIMEOUT_S = 600.0
+
+
+def bring(settings: Settings, name: str, *, declared: Path | None = None, days: int = 30) -> Dataset:
+    """The named data set, with its catalogue in the home.
+
+    Args:
+        name: a MovieLens release, or "world" for history of the simulated service.
+        declared: a file that declares own data (`sources.files.load_declared`); `name` is not read then.
+        days: of history that the simulated service writes.
+
+    Raises:
+        NotFound: there is no such data set.
+        InvalidInput: the home holds the catalogue of another data set.
+    """
+    from matinee.sources import files, movielens, world
+
+    if declared is not None:
+        dataset = files.load_declared(declared)
+    elif name == "world":
+        dataset = world.World(seed=settings.seed).history(days=days)
+    else:
+        movielens.get(name, settings.paths)
+        dataset = movielens.load(name, settings.paths)
+    path = settings.paths.catalogue
+    if path.exists() and Catalogue.read(path).title_ids != dataset.catalogue.title_ids:
+        raise InvalidInput(
+            f"data home {settings.home} holds other titles than {dataset.name}; name another with --home"
+        )
+    dataset.catalogue.write(path)
+    return dataset
 
 
 def send(settings: Settings, bootstrap: str, dataset: Dataset, *, faults: int = 0) -> int:

@@ -67,7 +67,8 @@ class Platform:
         self.monitor = monitor.start(self.settings, self.bootstrap, self.stream)
         self._stack.callback(_quietly, lambda: ray.get(self.monitor.stop.remote(), timeout=30))
         self.url = deployment.start(self.settings, self.bootstrap, monitor=self.monitor)
-        self._stack.callback(_quietly, deployment.stop)
+        own = not self.settings.ray_address
+        self._stack.callback(_quietly, lambda: deployment.stop(cluster_ends=own))
         running.publish(self.settings.paths, self.running)
         return self.url
 

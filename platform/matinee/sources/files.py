@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
+import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -307,3 +308,39 @@ def _read(path: Path) -> pl.DataFrame:
         return pl.read_csv(path, infer_schema=False)
     except (pl.exceptions.PolarsError, OSError) as failure:
         raise InvalidInput(f"{path} is not readable: {str(failure).strip().splitlines()[0]}") from None
+
+
+def load_declared(path: Path) -> Dataset:
+    """The data set that a TOML file declares; its paths are relative to it.
+
+    Keys: `name`, `events` and a table `columns` (`Columns`); with titles also `titles` and a table
+    `title_columns` (`TitleColumns`).
+
+    Raises:
+        NotFound: a file does not exist.
+        InvalidInput: the declaration is not TOML, lacks a key or has one too many; or as `load`.
+    """
+    try:
+        declared = tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        raise NotFound(f"declaration {path} does not exist") from None
+    except tomllib.TOMLDecodeError as failure:
+        raise InvalidInput(f"declaration {path}: {failure}") from None
+    try:
+        columns = declared["columns"]
+        kinds = {word: EventType(kind) for word, kind in columns.pop("types", {}).items()}
+        constant = EventType(columns.pop("constant_type", EventType.PLAY))
+        titles = declared.get("titles")
+        return load(
+            declared.get("name", path.stem),
+            path.parent / declared["events"],
+            Columns(**columns, types=kinds, constant_type=constant),
+            titles=path.parent / titles if titles else None,
+            title_columns=TitleColumns(**declared["title_columns"]) if "title_columns" in declared else None,
+        )
+    except KeyError as missing:
+        raise InvalidInput(f"declaration {path} lacks {missing}") from None
+    except (TypeError, ValueError) as failure:
+        if isinstance(failure, InvalidInput):
+            raise
+        raise InvalidInput(f"declaration {path}: {failure}") from None

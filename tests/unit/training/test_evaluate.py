@@ -1,6 +1,4 @@
 import math
-import os
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +8,7 @@ from hypothesis import strategies as st
 
 from matinee.models.base import Query, Scores
 from matinee.schema import CATALOGUE_SCHEMA, Catalogue, Features, Interactions
+from matinee.sources.dataset import Dataset
 from matinee.training import evaluate
 
 DISCOUNT = [1 / math.log2(place + 2) for place in range(20)]
@@ -225,28 +224,18 @@ def test_nobody_to_judge_is_an_error():
         evaluate.estimate(outcome_of([0.0]).take(np.array([], np.intp)), seed=0)
 
 
-def ratings() -> Path | None:
-    """The MovieLens 100K ratings of the data home or of MOVIELENS_100K, where they are cached."""
-    named = os.environ.get("MOVIELENS_100K")
-    home = Path(os.environ.get("MATINEE_HOME", ".matinee")) / "sources"
-    found = [Path(named)] if named else sorted(home.rglob("MovieLens100k_data.parquet.brotli"))
-    return found[0] if found and found[0].is_file() else None
-
-
-def movielens() -> Interactions:
-    import pyarrow.parquet as pq
-
-    path = ratings()
-    if path is None:
-        pytest.skip("MovieLens 100K is not cached: run `matinee data get movielens-100k`")
-    table = pq.read_table(path).to_pandas().sort_values("timestamp", kind="stable")
+@pytest.fixture(scope="module")
+def movielens(movielens_100k: Dataset) -> Interactions:
+    table = movielens_100k.events
+    members = {name: i for i, name in enumerate(sorted(set(table["member_id"].to_pylist())))}
+    titles = {name: i for i, name in enumerate(movielens_100k.catalogue.title_ids)}
     return Interactions(
-        member_ids=[str(i) for i in range(1, 944)],
-        title_ids=[str(i) for i in range(1, 1683)],
-        member=(table["user_id"] - 1).to_numpy(np.int32),
-        title=(table["movie_id"] - 1).to_numpy(np.int32),
-        time=table["timestamp"].to_numpy(np.int64) * 1_000_000,
-        value=table["rating"].to_numpy(np.float32),
+        member_ids=list(members),
+        title_ids=list(titles),
+        member=np.array([members[name] for name in table["member_id"].to_pylist()], np.int32),
+        title=np.array([titles[name] for name in table["title_id"].to_pylist()], np.int32),
+        time=table["event_time"].cast("int64").to_numpy(),
+        value=table["value"].to_numpy().astype(np.float32),
     )
 
 
@@ -257,16 +246,16 @@ def popularity(split: evaluate.Split) -> tuple[evaluate.Outcome, evaluate.Cases]
     return evaluate.outcome(lists, cases.relevant, np.zeros((1682, 1), np.bool_)), cases
 
 
-def test_popularity_per_member_on_movielens_100k():
-    judged, cases = popularity(evaluate.per_member(movielens()))
+def test_popularity_per_member_on_movielens_100k(movielens: Interactions):
+    judged, cases = popularity(evaluate.per_member(movielens))
     assert len(cases) == 943
     found = evaluate.estimate(judged, seed=0)["ndcg@20"]
     assert found.value == pytest.approx(0.1221, abs=5e-5)
     assert found.low < 0.1221 < found.high
 
 
-def test_ease_per_member_on_movielens_100k():
-    split = evaluate.per_member(movielens())
+def test_ease_per_member_on_movielens_100k(movielens: Interactions):
+    split = evaluate.per_member(movielens)
     watched = np.zeros((943, 1682), np.float32)
     watched[split.train.member, split.train.title] = 1
     gram = (watched.T @ watched).astype(np.float64) + 100 * np.eye(1682)
@@ -280,8 +269,8 @@ def test_ease_per_member_on_movielens_100k():
     assert judged.values["ndcg@20"].mean() == pytest.approx(0.2195, abs=5e-4)
 
 
-def test_popularity_global_on_movielens_100k():
-    judged, cases = popularity(evaluate.global_time(movielens()))
+def test_popularity_global_on_movielens_100k(movielens: Interactions):
+    judged, cases = popularity(evaluate.global_time(movielens))
     ndcg = judged.values["ndcg@20"]
     assert len(cases) == 301
     assert ndcg.mean() == pytest.approx(0.315, abs=5e-4)
