@@ -180,7 +180,8 @@ class ModelContract:
     def test_unknown_members_score_finite_and_alike(self) -> None:
         scores = self.fitted().score(unknown(3))
         assert np.isfinite(scores).all()
-        np.testing.assert_array_equal(scores[0], scores[2])
+        # Matrix kernels round rows of a batch differently in the last bit.
+        np.testing.assert_allclose(scores[0], scores[2], rtol=1e-5)
 
     def test_no_members_asked(self) -> None:
         assert self.fitted().score(unknown(0)).shape == (0, TITLES)

@@ -63,15 +63,14 @@ class Head:
         )
 
     def wait(self) -> None:
-        """Return when jobs are taken."""
+        """Return when a job has run: the dashboard answers some seconds before jobs are taken."""
         deadline = time.monotonic() + 60
         address = f"http://127.0.0.1:{self.dashboard}"
-        while time.monotonic() < deadline:
-            command = [RAY, "job", "list", "--address", address]
-            if not subprocess.run(command, env=self.environment, capture_output=True).returncode:
-                return
+        command = [RAY, "job", "submit", "--address", address, "--", "true"]
+        while subprocess.run(command, env=self.environment, capture_output=True).returncode:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{address} takes no jobs")
             time.sleep(0.5)
-        raise TimeoutError(f"{address} takes no jobs")
 
     def stop(self) -> None:
         """End it and what it started, by pid."""

@@ -48,4 +48,4 @@ def default() -> DnnConfig:
 
 def test() -> DnnConfig:
     """Small: for tests."""
-    return replace(default(), width=16, length=12, epochs=8, batch=16, targets=3)
+    return replace(default(), width=16, length=25, epochs=8, batch=64, targets=3)
