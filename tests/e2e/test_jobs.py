@@ -7,9 +7,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from commands import ENVIRONMENT, ROOT, job
 
@@ -73,9 +75,20 @@ class Head:
             time.sleep(0.5)
 
     def stop(self) -> None:
-        """End it and what it started, by pid."""
+        """End what it started, by pid; it ends when they are gone."""
+        started = psutil.Process(self.process.pid).children(recursive=True)
+        for process in started:
+            with suppress(psutil.NoSuchProcess):
+                process.terminate()
+        _, left = psutil.wait_procs(started, timeout=10)
+        for process in left:
+            process.kill()
         self.process.terminate()
-        self.process.wait(30)
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
         self._log.close()
 
 
