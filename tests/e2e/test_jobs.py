@@ -38,6 +38,7 @@ class Head:
         ports = {
             "--port": free_port(),
             "--dashboard-port": self.dashboard,
+            "--dashboard-agent-listen-port": free_port(),
             "--ray-client-server-port": free_port(),
         }
         command = [RAY, "start", "--head", "--block", "--num-cpus=2", "--object-store-memory=200000000"]
