@@ -120,7 +120,7 @@ def test_training_as_a_ray_job_registers_the_same_model(
     there_figures, here_figures = last_json(submitted.stdout), last_json(here.stdout)
     assert there_figures["weights_digest"] == here_figures["weights_digest"]
     assert there_figures["models"] == here_figures["models"]
-    assert int(here_figures["version"]) == int(there_figures["version"]) + 1
+    assert int(here_figures["version"]["version"]) == int(there_figures["version"]["version"]) + 1
 
 
 def test_a_job_that_cannot_do_its_work_says_why_in_one_line(tmp_path: Path) -> None:
