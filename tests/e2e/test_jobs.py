@@ -119,9 +119,7 @@ def test_training_as_a_ray_job_registers_the_same_model(
     assert here.returncode == 0, here.stderr[-3000:]
     there_figures, here_figures = last_json(submitted.stdout), last_json(here.stdout)
     assert there_figures["weights_digest"] == here_figures["weights_digest"]
-    # Intervals are summed by matrix products, whose last bit depends on the threads a job is given.
-    for name, row in here_figures["models"].items():
-        assert there_figures["models"][name]["ndcg@20"] == row["ndcg@20"]
+    assert there_figures["models"] == here_figures["models"]
     assert int(here_figures["version"]["version"]) == int(there_figures["version"]["version"]) + 1
 
 

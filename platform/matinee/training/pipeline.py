@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
+from threadpoolctl import threadpool_limits
 
 from matinee.config import Settings
 from matinee.errors import InvalidInput
@@ -101,6 +102,7 @@ class Material:
         return self.everything.interactions
 
 
+@threadpool_limits.wrap(limits=1)
 def train(settings: Settings, *, preset: str | None = None, progress: Moved | None = None) -> TrainingReport:
     """Evaluate every model, fit the ensemble on everything and register it as the champion.
 
