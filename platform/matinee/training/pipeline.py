@@ -102,7 +102,6 @@ class Material:
         return self.everything.interactions
 
 
-@threadpool_limits.wrap(limits=1)
 def train(settings: Settings, *, preset: str | None = None, progress: Moved | None = None) -> TrainingReport:
     """Evaluate every model, fit the ensemble on everything and register it as the champion.
 
@@ -133,7 +132,8 @@ def train(settings: Settings, *, preset: str | None = None, progress: Moved | No
         "workers": settings.training.workers,
         **{name: asdict(each) for name, each in configs.items()},
     }
-    with registry.run(f"train-{settings.serving.model}", config=config, tags=tags) as run:
+    one_thread = threadpool_limits(limits=1)
+    with one_thread, registry.run(f"train-{settings.serving.model}", config=config, tags=tags) as run:
         found = evaluate_models(settings, material, configs, final=True, progress=progress)
         for step, protocol in enumerate(PROTOCOLS):
             rows = judge.overall(found.judged[protocol], seed=settings.seed)
