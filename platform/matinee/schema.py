@@ -6,11 +6,13 @@ since the epoch. Ids are strings outside a model and int32 positions in a vocabu
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -62,10 +64,18 @@ EVENT_SCHEMA = pa.schema(
 )
 """One event a row. `value`: stars for rate, seconds for play and stop. `context`: a JSON object as text."""
 
-LAKE_SCHEMA = EVENT_SCHEMA.append(pa.field("partition", pa.int32(), nullable=False)).append(
-    pa.field("offset", pa.int64(), nullable=False)
+LAKE_SCHEMA = pa.schema(
+    [
+        *EVENT_SCHEMA,
+        pa.field("partition", pa.int32(), nullable=False),
+        pa.field("offset", pa.int64(), nullable=False),
+        pa.field("late_by", pa.int64()),
+    ]
 )
-"""An event at rest. Ties of `event_time` are ordered by (partition, offset): the order of arrival."""
+"""An event at rest. Ties of `event_time` are ordered by (partition, offset): the order of arrival.
+`late_by`: microseconds by which an event before it in its partition was ahead in event time, at most; 0
+where none was. It depends on the log alone, so stream and batch call the same events late. Null: 0.
+"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -250,3 +260,238 @@ class Estimate:
     value: float
     low: float
     high: float
+
+
+class Function(StrEnum):
+    """What an aggregate computes over the events of its window. `column`: the event column it reads."""
+
+    COUNT = "count"
+    """Events; with a column, those where it is not null."""
+    SUM = "sum"
+    MEAN = "mean"
+    MIN = "min"
+    MAX = "max"
+    """Of a numeric column, kept in millionths (UNIT): exact in any order."""
+    LAST_N = "last_n"
+    """The n latest values of a text column, oldest first."""
+    LAST_N_DISTINCT = "last_n_distinct"
+    """The n values of a text column that came latest, each at its latest event, oldest first."""
+    COUNT_DISTINCT = "count_distinct"
+    """Distinct values of a text column, exact."""
+    APPROX_DISTINCT = "approx_distinct"
+    """Distinct values by a HyperLogLog sketch, within about 2%."""
+    TOP_K = "top_k"
+    """The n most frequent values of a text column; ties in the order of the text."""
+    DECAYED_COUNT = "decayed_count"
+    DECAYED_SUM = "decayed_sum"
+    """Events, or a numeric column, halved each `half_life` a tile of the window is older than the newest."""
+
+
+UNIT = 1_000_000
+"""Numeric columns are aggregated as integers in millionths: sums don't depend on their order."""
+LARGEST_VALUE = 1e9
+"""Larger magnitudes of a numeric column count as this one."""
+
+NUMERIC_COLUMNS = ("value", "position")
+TEXT_COLUMNS = (
+    "type",
+    "member_id",
+    "title_id",
+    "session",
+    "surface",
+    "request_id",
+    "model_version",
+    "cell",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """Over which events an aggregate runs, for a row as of time t. Only events up to t ever count.
+
+    Time is cut into tiles [k * hop, (k + 1) * hop) since the epoch. A sliding window counts the events of
+    the tile of t and of the size / hop - 1 tiles before it: at the end of a tile it spans exactly `size`,
+    never more. A tumbling window is one with `hop` = `size`. A session is a run of events of which none
+    comes more than `gap` after the one before; the value is that of the session that still goes on at t.
+
+    Args:
+        size: of sliding and tumbling windows, a multiple of `hop`.
+        hop: of sliding windows.
+        gap: of session windows.
+    """
+
+    kind: Literal["unbounded", "sliding", "tumbling", "session"]
+    size: timedelta = timedelta(0)
+    hop: timedelta = timedelta(0)
+    gap: timedelta = timedelta(0)
+
+    def __post_init__(self) -> None:
+        if self.kind == "tumbling":
+            object.__setattr__(self, "hop", self.size)
+        if self.kind in ("sliding", "tumbling") and (
+            self.hop <= timedelta(0) or self.size < self.hop or self.size % self.hop
+        ):
+            raise ValueError(f"{self.kind} window: size {self.size}, hop {self.hop}; a size of whole hops")
+        if self.kind == "session" and self.gap <= timedelta(0):
+            raise ValueError(f"session window: gap {self.gap}; a gap above zero is accepted")
+
+    @classmethod
+    def sliding(cls, size: timedelta, hop: timedelta) -> Self:
+        """The last `size`, moving by `hop`."""
+        return cls(kind="sliding", size=size, hop=hop)
+
+    @classmethod
+    def tumbling(cls, size: timedelta) -> Self:
+        """The current one of the windows that lie side by side since the epoch."""
+        return cls(kind="tumbling", size=size)
+
+    @classmethod
+    def session(cls, gap: timedelta) -> Self:
+        """The current run of events no more than `gap` apart."""
+        return cls(kind="session", gap=gap)
+
+    @classmethod
+    def unbounded(cls) -> Self:
+        """All events."""
+        return cls(kind="unbounded")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expectation:
+    """What a feature's values are expected to be; a violation is counted and reported.
+
+    Args:
+        low: least value, or least length of a list.
+        high: greatest value, or greatest length of a list.
+        null_share: most nulls, 0 to 1.
+        distinct: most distinct values in a batch of rows.
+    """
+
+    low: float | None = None
+    high: float | None = None
+    null_share: float | None = None
+    distinct: int | None = None
+
+
+_NUMERIC = (Function.SUM, Function.MEAN, Function.MIN, Function.MAX, Function.DECAYED_SUM)
+_PLAIN = (Function.COUNT, Function.DECAYED_COUNT)
+_DECAYED = (Function.DECAYED_COUNT, Function.DECAYED_SUM)
+_LISTS = (Function.LAST_N, Function.LAST_N_DISTINCT, Function.TOP_K)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Aggregate:
+    """One feature of an aggregate view.
+
+    Args:
+        column: the event column; none for counting events.
+        types: event types that count; empty: all.
+        n: of LAST_N, LAST_N_DISTINCT, TOP_K.
+        half_life: of the decayed functions, whose window is sliding.
+        expect: what values are expected to be.
+    """
+
+    name: str
+    function: Function
+    window: Window
+    column: str = ""
+    types: tuple[EventType, ...] = ()
+    n: int = 0
+    half_life: timedelta = timedelta(0)
+    description: str = ""
+    expect: Expectation | None = None
+
+    def __post_init__(self) -> None:
+        accepted: tuple[str, ...] = NUMERIC_COLUMNS if self.function in _NUMERIC else TEXT_COLUMNS
+        if self.function in _PLAIN:
+            accepted = ("", *NUMERIC_COLUMNS, *TEXT_COLUMNS)
+        if self.column not in accepted:
+            raise ValueError(f"{self.name}: column {self.column!r}; {', '.join(accepted)} are accepted")
+        if (self.n > 0) != (self.function in _LISTS):
+            raise ValueError(f"{self.name}: n is {self.n} for {self.function}")
+        if self.function in _DECAYED and (
+            self.half_life <= timedelta(0) or self.window.kind not in ("sliding", "tumbling")
+        ):
+            raise ValueError(f"{self.name}: decay needs a half_life above zero and a sliding window")
+        if self.window.kind == "session" and self.function not in (Function.COUNT, *_NUMERIC[:4]):
+            raise ValueError(f"{self.name}: {self.function} over sessions; count, sum, mean, min, max are")
+
+    @property
+    def type(self) -> pa.DataType:
+        """Of its values. Counts are never null; means, minima and maxima are where nothing counted."""
+        if self.function in _LISTS:
+            return pa.list_(pa.string())
+        if self.function in (Function.COUNT, Function.COUNT_DISTINCT, Function.APPROX_DISTINCT):
+            return pa.int64()
+        return pa.float64()
+
+
+@dataclass(frozen=True, kw_only=True)
+class AggregateView:
+    """A feature view that is declared as aggregates over events and computed by stream and batch alike.
+
+    A row of a key holds the values as of its latest event; the batch also has the earlier ones.
+
+    Args:
+        key: the event column that names the entity.
+        types: event types that make a new row; empty: all. An aggregate's types are among them.
+        lateness: an event further behind its partition's latest event time counts nowhere in the view
+            (see `LAKE_SCHEMA.late_by`); None: every event counts, and state is kept for ever.
+        late: what happens to events later than that: "drop" counts them, "dead_letter" sends them there
+            as well.
+        ttl: how long a row holds; zero: for ever.
+        freshness: from an event's arrival to its values being readable: the objective.
+    """
+
+    name: str
+    key: Literal["member_id", "title_id"]
+    aggregates: tuple[Aggregate, ...]
+    types: tuple[EventType, ...] = ()
+    lateness: timedelta | None = None
+    late: Literal["drop", "dead_letter"] = "drop"
+    ttl: timedelta = timedelta(0)
+    freshness: timedelta = timedelta(seconds=5)
+    owner: str = ""
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        names = [each.name for each in self.aggregates]
+        if len(set(names)) < len(names):
+            raise ValueError(f"view {self.name}: a name stands twice among {', '.join(names)}")
+        if self.types:
+            for each in self.aggregates:
+                if not each.types or not set(each.types) <= set(self.types):
+                    raise ValueError(f"{self.name}.{each.name}: its types must be among the view's")
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Of its rows: the key, each feature, event_timestamp."""
+        features = [pa.field(each.name, each.type) for each in self.aggregates]
+        return pa.schema([pa.field(self.key, pa.string()), *features, pa.field("event_timestamp", TIMESTAMP)])
+
+    def to_json(self) -> str:
+        """As text; equal views have equal texts. Times in microseconds."""
+        return json.dumps(asdict(self), default=lambda each: each // timedelta(microseconds=1))
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """What `to_json` wrote."""
+        stored: dict[str, Any] = json.loads(text)
+        aggregates = []
+        for each in stored.pop("aggregates"):
+            window: dict[str, Any] = {
+                name: held if name == "kind" else _time(held) for name, held in each["window"].items()
+            }
+            expect = each["expect"] and Expectation(**each["expect"])
+            changed = {"window": Window(**window), "function": Function(each["function"]), "expect": expect}
+            types = tuple(map(EventType, each["types"]))
+            half_life = _time(each["half_life"])
+            aggregates.append(Aggregate(**{**each, **changed, "types": types, "half_life": half_life}))
+        lateness = None if stored["lateness"] is None else _time(stored["lateness"])
+        times = {"lateness": lateness, "ttl": _time(stored["ttl"]), "freshness": _time(stored["freshness"])}
+        types = tuple(map(EventType, stored["types"]))
+        return cls(**{**stored, **times, "types": types, "aggregates": tuple(aggregates)})
+
+
+def _time(microseconds: int) -> timedelta:
+    return timedelta(microseconds=microseconds)

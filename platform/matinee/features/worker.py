@@ -286,7 +286,12 @@ class Worker:
         places = np.array([(message.partition, message.offset) for message in messages], dtype=np.int64)
         good = places[parsed.rows]
         events = pa.table(
-            [*parsed.events.columns, pa.array(good[:, 0], pa.int32()), pa.array(good[:, 1])],
+            [
+                *parsed.events.columns,
+                pa.array(good[:, 0], pa.int32()),
+                pa.array(good[:, 1]),
+                pa.nulls(len(good), pa.int64()),
+            ],
             schema=LAKE_SCHEMA,
         )
         pending = self._pending

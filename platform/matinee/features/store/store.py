@@ -1,4 +1,4 @@
-"""The Feast door: the only module that imports feast (seven seconds), beside feature_repo/.
+"""Features of a data home: read, written and asked for as of any time.
 
 The definitions live in feature_repo/; `apply` reads them into the registry in the data home, and every
 other call reads that registry, so a process without the repository's folder can read and write features.
@@ -10,188 +10,33 @@ import importlib
 import sqlite3
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
-import pandas as pd
-import prometheus_client  # noqa: F401  before feast, which else makes every counter a file shared by name
 import pyarrow as pa
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import feast
-    from feast.infra.offline_stores.offline_store import OfflineStore, RetrievalJob, RetrievalMetadata
     from feast.protos.feast.types.EntityKey_pb2 import EntityKey
-    from feast.protos.feast.types.Value_pb2 import (
-        DoubleList,
-        Int64List,
-        StringList,
-        Value,
-    )
-    from feast.repo_config import FeastConfigBaseModel, RegistryConfig, RepoConfig
+    from feast.protos.feast.types.Value_pb2 import Value
+    from feast.repo_config import RegistryConfig, RepoConfig
 
 from matinee.config import Settings
 from matinee.errors import NotFound, StorageError, Unavailable
 from matinee.features import offline
-from matinee.schema import TIMESTAMP
+from matinee.features.store.values import arrow_type, protos, python_value
 
 PROJECT = "matinee"
-REPOSITORY = Path(__file__).resolve().parents[3] / "feature_repo"
+REPOSITORY = Path(__file__).resolve().parents[4] / "feature_repo"
 """The definitions in a checkout; elsewhere a folder of this name in the working directory is used."""
 
 _READ_KEYS = 400
 """Most keys of one online read."""
-
-
-class ParquetOfflineStoreConfig(FeastConfigBaseModel):  # type: ignore[misc]
-    """Feast's settings of ParquetOfflineStore."""
-
-    type: Literal["matinee.features.store.ParquetOfflineStore"] = "matinee.features.store.ParquetOfflineStore"
-    path: str = ""
-    """Root of the offline rows (`features.offline`)."""
-
-
-class ParquetOfflineStore(OfflineStore):  # type: ignore[misc]
-    """Feast's offline store over `features.offline`: exact as-of joins, time to live honoured.
-
-    Entity rows keep their order and their repetitions. A view's source path is its folder's name.
-    """
-
-    @staticmethod
-    def get_historical_features(
-        config: RepoConfig,
-        feature_views: list[feast.FeatureView],
-        feature_refs: list[str],
-        entity_df: pd.DataFrame | str | None,
-        registry: Any,
-        project: str,
-        full_feature_names: bool = False,
-        **_: Any,
-    ) -> RetrievalJob:
-        """Values as of each entity row's event_timestamp, which is inclusive."""
-        if not isinstance(entity_df, pd.DataFrame):
-            raise TypeError(f"entity_df is a {type(entity_df).__name__}; accepted: a pandas DataFrame")
-        root = _root(config)
-        asked = pa.Table.from_pandas(entity_df, preserve_index=False)
-
-        def join() -> pa.Table:
-            answer = asked
-            for view in feature_views:
-                name = view.projection.name_to_use()
-                wanted = [ref.split(":", 1)[1] for ref in feature_refs if ref.split(":", 1)[0] == name]
-                (key,) = view.join_keys
-                rows = offline.read(root, view.batch_source.path, [key, offline.TIME, *wanted])
-                found = offline.join_as_of(
-                    asked.select([key, offline.TIME]),
-                    rows,
-                    key=key,
-                    columns=wanted,
-                    names=[f"{name}__{each}" if full_feature_names else each for each in wanted],
-                    ttl_us=int(view.ttl.total_seconds() * 1_000_000) if view.ttl else 0,
-                )
-                for column in found.column_names:
-                    answer = answer.append_column(column, found[column])
-            return answer
-
-        times = pd.to_datetime(entity_df[offline.TIME], utc=True)
-        keys = sorted({key for view in feature_views for key in view.join_keys})
-        metadata = RetrievalMetadata(
-            features=feature_refs, keys=keys, min_event_timestamp=times.min(), max_event_timestamp=times.max()
-        )
-        return _Job(join, full_feature_names=full_feature_names, metadata=metadata)
-
-    @staticmethod
-    def pull_latest_from_table_or_query(
-        config: RepoConfig,
-        data_source: Any,
-        join_key_columns: list[str],
-        feature_name_columns: list[str],
-        timestamp_field: str,
-        created_timestamp_column: str | None,
-        start_date: datetime,
-        end_date: datetime,
-    ) -> RetrievalJob:
-        """The latest row of each key within the dates; `feast materialize` reads it."""
-        columns = [*join_key_columns, *feature_name_columns, timestamp_field]
-
-        def latest() -> pa.Table:
-            table = _between(offline.read(_root(config), data_source.path, columns), start_date, end_date)
-            order = table.append_column("__row", pa.array(np.arange(table.num_rows)))
-            order = order.select([*join_key_columns, timestamp_field, "__row"]).sort_by(
-                [(timestamp_field, "ascending"), ("__row", "ascending")]
-            )
-            last = order.group_by(join_key_columns, use_threads=False).aggregate([("__row", "last")])
-            return table.take(last["__row_last"])
-
-        return _Job(latest)
-
-    @staticmethod
-    def pull_all_from_table_or_query(
-        config: RepoConfig,
-        data_source: Any,
-        join_key_columns: list[str],
-        feature_name_columns: list[str],
-        timestamp_field: str,
-        created_timestamp_column: str | None = None,
-        start_date: datetime | None = None,
-        end_date: datetime | None = None,
-    ) -> RetrievalJob:
-        """Every row within the dates."""
-        columns = [*join_key_columns, *feature_name_columns, timestamp_field]
-        return _Job(
-            lambda: _between(offline.read(_root(config), data_source.path, columns), start_date, end_date)
-        )
-
-    @staticmethod
-    def offline_write_batch(
-        config: RepoConfig,
-        feature_view: feast.FeatureView,
-        table: pa.Table,
-        progress: Callable[[int], Any] | None,
-    ) -> None:
-        """Add rows to the current build."""
-        offline.append(_root(config), feature_view.batch_source.path, table)
-        if progress:
-            progress(table.num_rows)
-
-
-class _Job(RetrievalJob):  # type: ignore[misc]
-    """An answer that is computed when it is asked for."""
-
-    def __init__(
-        self,
-        compute: Callable[[], pa.Table],
-        *,
-        full_feature_names: bool = False,
-        metadata: RetrievalMetadata | None = None,
-    ) -> None:
-        self._compute = compute
-        self._full_feature_names = full_feature_names
-        self._metadata = metadata
-
-    def _to_arrow_internal(self, timeout: int | None = None) -> pa.Table:
-        return self._compute()
-
-    def _to_df_internal(self, timeout: int | None = None) -> pd.DataFrame:
-        frame: pd.DataFrame = self._compute().to_pandas()
-        return frame
-
-    @property
-    def full_feature_names(self) -> bool:
-        return self._full_feature_names
-
-    @property
-    def on_demand_feature_views(self) -> list[Any]:
-        return []
-
-    @property
-    def metadata(self) -> RetrievalMetadata | None:
-        return self._metadata
 
 
 class FeatureStore:
@@ -276,7 +121,7 @@ class FeatureStore:
             EntityKey(join_keys=[key], entity_values=[Value(string_val=each)])
             for each in table[key].to_pylist()
         ]
-        columns = {field.name: _protos(table[field.name].combine_chunks()) for field in declared.features}
+        columns = {field.name: protos(table[field.name].combine_chunks()) for field in declared.features}
         times = [
             datetime.fromtimestamp(time / 1_000_000, UTC)
             for time in table[offline.TIME].cast(pa.int64()).to_pylist()
@@ -340,7 +185,9 @@ class FeatureStore:
                     if not values or all(value.WhichOneof("val") is None for value in values.values()):
                         answer.append(None)
                     else:
-                        answer.append({name: _python(values.get(name), each) for name, each in lists.items()})
+                        answer.append(
+                            {name: python_value(values.get(name), each) for name, each in lists.items()}
+                        )
         return answer
 
     def historical(self, features: str | Sequence[str], entity_rows: pa.Table) -> pa.Table:
@@ -361,7 +208,7 @@ class FeatureStore:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             job = self._open().get_historical_features(entity_df=frame, features=refs)
-            answer = job.to_arrow()
+            answer = job.toarrow_type()
         return _aligned(entity_rows, answer)
 
     def features(self, service: str) -> Mapping[str, Sequence[str]]:
@@ -386,7 +233,7 @@ class FeatureStore:
         Raises:
             NotFound: no such view.
         """
-        return {field.name: _arrow(field.dtype) for field in self._view(view).features}
+        return {field.name: arrow_type(field.dtype) for field in self._view(view).features}
 
     def _references(self, features: str | Sequence[str]) -> Mapping[str, Sequence[str]]:
         if isinstance(features, str):
@@ -479,56 +326,6 @@ def _aligned(entity_rows: pa.Table, answer: pa.Table) -> pa.Table:
         if name not in entity_rows.column_names:
             entity_rows = entity_rows.append_column(name, answer[name])
     return entity_rows
-
-
-def _root(config: RepoConfig) -> Path:
-    path = Path(config.offline_store.path)
-    return path if path.is_absolute() or config.repo_path is None else Path(config.repo_path) / path
-
-
-def _between(table: pa.Table, start: datetime | None, end: datetime | None) -> pa.Table:
-    times = table[offline.TIME].cast(TIMESTAMP).cast(pa.int64()).to_numpy()
-    kept = np.ones(len(times), dtype=bool)
-    if start is not None:
-        kept &= times >= _micros(start)
-    if end is not None:
-        kept &= times <= _micros(end)
-    return table.filter(pa.array(kept))
-
-
-def _micros(time: datetime) -> int:
-    aware = time if time.tzinfo else time.replace(tzinfo=UTC)
-    return round(aware.timestamp() * 1_000_000)
-
-
-def _protos(column: pa.Array) -> list[Value]:
-    values = column.to_pylist()
-    kind = column.type
-    if pa.types.is_list(kind):
-        if pa.types.is_string(kind.value_type):
-            return [Value() if v is None else Value(string_list_val=StringList(val=v)) for v in values]
-        if pa.types.is_integer(kind.value_type):
-            return [Value() if v is None else Value(int64_list_val=Int64List(val=v)) for v in values]
-        return [Value() if v is None else Value(double_list_val=DoubleList(val=v)) for v in values]
-    if pa.types.is_string(kind):
-        return [Value() if v is None else Value(string_val=v) for v in values]
-    if pa.types.is_integer(kind):
-        return [Value() if v is None else Value(int64_val=v) for v in values]
-    return [Value() if v is None else Value(double_val=v) for v in values]
-
-
-def _python(value: Value | None, is_list: bool) -> Any:
-    kind = value.WhichOneof("val") if value is not None else None
-    if kind is None:
-        return [] if is_list else None
-    held = getattr(value, kind)
-    return list(held.val) if is_list else held
-
-
-def _arrow(dtype: Any) -> pa.DataType:
-    if isinstance(dtype, feast.types.Array):
-        return pa.list_(_arrow(dtype.base_type))
-    return {feast.types.Int64: pa.int64(), feast.types.Float64: pa.float64()}.get(dtype, pa.string())
 
 
 @contextmanager
