@@ -60,7 +60,8 @@ def first_tile(times: Integers, window: Window) -> Integers:
 
 def decay(age: Integers, aggregate: Aggregate) -> Integers:
     """Weights in DECAY_UNIT of tiles that are `age` tiles (0, 1, ...) older than the row's own."""
-    return np.rint(np.exp2(age * -(aggregate.window.hop / aggregate.half_life)) * DECAY_UNIT).astype(np.int64)
+    weight = np.exp2(age * -(aggregate.window.hop / aggregate.half_life))
+    return np.asarray(np.rint(weight * DECAY_UNIT), dtype=np.int64)
 
 
 def stable_hash(texts: pa.Array | pa.ChunkedArray) -> Hashes:

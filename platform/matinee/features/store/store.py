@@ -208,7 +208,7 @@ class FeatureStore:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             job = self._open().get_historical_features(entity_df=frame, features=refs)
-            answer = job.toarrow_type()
+            answer = job.to_arrow()
         return _aligned(entity_rows, answer)
 
     def features(self, service: str) -> Mapping[str, Sequence[str]]:
