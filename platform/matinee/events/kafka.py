@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 from confluent_kafka import (
     Consumer,
     KafkaError,
@@ -51,6 +53,20 @@ class Message(NamedTuple):
     key: str | None
     value: bytes
     timestamp_us: int
+
+
+class Batch(NamedTuple):
+    """Records as columns, in the order in which they were read.
+
+    Args:
+        partition: int64 [n].
+        offset: int64 [n], positions in the partition.
+        values: payloads [n]; empty where a record has none.
+    """
+
+    partition: npt.NDArray[np.int64]
+    offset: npt.NDArray[np.int64]
+    values: list[bytes]
 
 
 def client_config(kafka: Kafka, bootstrap: str) -> dict[str, Any]:
@@ -329,28 +345,41 @@ class PartitionConsumer:
 
     def poll(self, max_events: int, linger_ms: int) -> list[Message]:
         """Up to `max_events` messages; waits up to `linger_ms` for that many. Empty while none come."""
+        return [
+            Message(
+                record.partition(),
+                record.offset(),
+                _text(record.key()),
+                record.value() or b"",
+                record.timestamp()[1] * 1000,
+            )
+            for record in self._records(max_events, linger_ms)
+        ]
+
+    def poll_batch(self, max_events: int, linger_ms: int) -> Batch:
+        """The same messages as columns, for those who read many."""
+        records = self._records(max_events, linger_ms)
+        return Batch(
+            np.fromiter((record.partition() for record in records), np.int64, len(records)),
+            np.fromiter((record.offset() for record in records), np.int64, len(records)),
+            [record.value() or b"" for record in records],
+        )
+
+    def _records(self, max_events: int, linger_ms: int) -> list[Any]:
         if self._suspect and not self._settle(linger_ms / 1000):
             return []
         records = self._consumer.consume(max_events, linger_ms / 1000)
         if self._suspect and not self._settle(0.2):
             return []
-        messages = []
+        good = []
         for record in records:
             error = record.error()
-            if error is not None:
+            if error is None:
+                good.append(record)
+            else:
                 logger.warning("Kafka at %s, topic %s: %s", self._bootstrap, self._topic, error.str())
                 self._suspect = True
-                continue
-            messages.append(
-                Message(
-                    record.partition(),
-                    record.offset(),
-                    _text(record.key()),
-                    record.value() or b"",
-                    record.timestamp()[1] * 1000,
-                )
-            )
-        return messages
+        return good
 
     def end_offsets(self) -> dict[int, int]:
         """Per partition, the offset the next message produced will have.

@@ -9,13 +9,13 @@ all. Together with a stream's committed offsets the lake holds each event once: 
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import numpy as np
 import numpy.typing as npt
@@ -163,6 +163,34 @@ def read_interactions(root: Path, catalogue: Catalogue) -> Interactions:
         time=events["event_time"].cast(pa.int64()).to_numpy()[first],
         value=value.fill_null(np.nan).to_numpy().astype(np.float32)[first],
     )
+
+
+def ends(root: Path) -> dict[tuple[str, int], int]:
+    """Per cluster and partition the offset after the last event held."""
+    held: dict[tuple[str, int], int] = {}
+    for part in parts(root):
+        log = (unquote(part.cluster), part.partition)
+        held[log] = max(part.last + 1, held.get(log, 0))
+    return held
+
+
+def read_after(root: Path, offsets: Mapping[str, Mapping[int, int]], partitions: Collection[int]) -> pa.Table:
+    """Events of some partitions that lie at or past an offset, in no order.
+
+    Args:
+        offsets: by cluster and partition; 0 for those that are not named.
+    """
+
+    def read() -> pa.Table:
+        found = [LAKE_SCHEMA.empty_table()]
+        for part in parts(root):
+            begin = offsets.get(unquote(part.cluster), {}).get(part.partition, 0)
+            if part.partition in partitions and part.last >= begin:
+                rows = pq.read_table(part.path, schema=LAKE_SCHEMA, partitioning=None)
+                found.append(rows.filter(pc.greater_equal(rows["offset"], begin)))
+        return pa.concat_tables(found).combine_chunks()
+
+    return _retried(root, read)
 
 
 def _positions(ids: pa.ChunkedArray, vocabulary: Sequence[str]) -> npt.NDArray[np.int32]:

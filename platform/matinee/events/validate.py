@@ -19,12 +19,16 @@ import numpy.typing as npt
 import orjson
 import pyarrow as pa
 
+from matinee.events.columnar import parse_plain
 from matinee.schema import EVENT_SCHEMA, EVENT_SCHEMA_VERSION, TITLE_TYPES, EventType
 
 MAX_TEXT = 256
 """Most characters of an id or of any other text field."""
 MAX_RATING = 10.0
 MAX_POSITION = 2**31 - 1
+
+_CHUNKS = (8_192, 512)
+"""Payloads that are looked at together. Where one is odd its chunk is cut smaller, then each is looked at."""
 
 _FIELDS = frozenset(EVENT_SCHEMA.names)
 _TYPES = frozenset(str(kind) for kind in EventType)
@@ -95,10 +99,52 @@ class Validator:
             now: int microseconds since the epoch, UTC: the ingest time of events that carry none, and
                 the moment the future begins.
         """
+        tables: list[pa.Table] = []
+        rows: list[npt.NDArray[np.int64]] = []
+        rejected: list[Rejected] = []
+        for begin, end in _cut(0, len(payloads), _CHUNKS[0]):
+            whole = self._plain(payloads[begin:end], now)
+            if whole is not None:
+                tables.append(whole)
+                rows.append(np.arange(begin, end))
+                continue
+            for first, last in _cut(begin, end, _CHUNKS[1]):
+                events, good, bad = self._chunk(payloads[first:last], now, first)
+                tables.append(events)
+                rows.append(good)
+                rejected.extend(bad)
+        return Parsed(
+            events=pa.concat_tables(tables).combine_chunks() if tables else EVENT_SCHEMA.empty_table(),
+            rows=np.concatenate(rows) if rows else np.empty(0, dtype=np.int64),
+            rejected=rejected,
+        )
+
+    def _plain(self, payloads: Sequence[bytes], now: int) -> pa.Table | None:
+        return parse_plain(
+            payloads,
+            now=now,
+            latest=now + self._tolerance_us,
+            titles=self._titles,
+            max_bytes=self._max_bytes,
+            max_text=MAX_TEXT,
+            max_rating=MAX_RATING,
+        )
+
+    def _chunk(
+        self, payloads: Sequence[bytes], now: int, begin: int
+    ) -> tuple[pa.Table, npt.NDArray[np.int64], list[Rejected]]:
+        plain = self._plain(payloads, now)
+        if plain is not None:
+            return plain, np.arange(begin, begin + len(payloads)), []
+        return self._each(payloads, now, begin)
+
+    def _each(
+        self, payloads: Sequence[bytes], now: int, begin: int
+    ) -> tuple[pa.Table, npt.NDArray[np.int64], list[Rejected]]:
         records: list[dict[str, Any]] = []
         rows: list[int] = []
         rejected: list[Rejected] = []
-        for row, payload in enumerate(payloads):
+        for row, payload in enumerate(payloads, start=begin):
             try:
                 records.append(self._record(payload, now))
                 rows.append(row)
@@ -108,11 +154,8 @@ class Validator:
             pa.array([record.get(name) for record in records], type=kind)
             for name, kind in zip(EVENT_SCHEMA.names, EVENT_SCHEMA.types, strict=True)
         ]
-        return Parsed(
-            events=pa.Table.from_arrays(columns, schema=EVENT_SCHEMA),
-            rows=np.array(rows, dtype=np.int64),
-            rejected=rejected,
-        )
+        table = pa.Table.from_arrays(columns, schema=EVENT_SCHEMA)
+        return table, np.array(rows, dtype=np.int64), rejected
 
     def _record(self, payload: bytes, now: int) -> dict[str, Any]:
         if len(payload) > self._max_bytes:
@@ -178,6 +221,10 @@ class Validator:
                 f"clock ({_utc(now)}) are accepted"
             )
         return time
+
+
+def _cut(begin: int, end: int, size: int) -> list[tuple[int, int]]:
+    return [(first, min(first + size, end)) for first in range(begin, end, size)]
 
 
 def _json_object(payload: bytes) -> dict[str, Any]:
