@@ -1,5 +1,6 @@
 """Feature services: what each reader is promised. A model version pins the service it was trained on."""
 
+from aggregates import member_engagement, title_engagement
 from feast import FeatureService
 from views import member_activity, member_affinity, member_watched, title_content, title_popularity
 
@@ -28,6 +29,14 @@ serving = FeatureService(
     name="serving",
     features=[member_activity, member_watched, member_affinity],
     description="All that an answer to a member reads.",
+    owner="matinee",
+    tags=_TAGS,
+)
+
+engagement = FeatureService(
+    name="engagement",
+    features=[member_engagement, title_engagement],
+    description="How members use the service and its titles lately.",
     owner="matinee",
     tags=_TAGS,
 )

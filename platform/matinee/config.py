@@ -6,13 +6,14 @@ working folder, or the file that `MATINEE_CONFIG` names.
 
 from __future__ import annotations
 
+import json
 import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from matinee.errors import ConfigError
 
@@ -49,6 +50,12 @@ class Stream(Section):
 
     workers: int = Field(1, ge=1)
     """Ray actors that share the partitions."""
+    most_workers: int = Field(0, ge=0)
+    """Workers are added up to this many while reading falls behind; 0: the number stays."""
+    lag_s: float = Field(10.0, gt=0)
+    """How far behind, in seconds of reading, adds a worker."""
+    state: str = ""
+    """Where commits lie: a folder or a URI such as s3://bucket/prefix; empty: in the home."""
     batch_events: int = Field(20_000, ge=1)
     """Most events of one micro-batch."""
     linger_ms: int = Field(50, ge=1)
@@ -58,11 +65,23 @@ class Stream(Section):
 
 
 class Features(Section):
-    """Where feature values are served from."""
+    """Where feature values are declared, and served from."""
 
-    online_store: Literal["sqlite", "redis"] = "sqlite"
+    repository: str = ""
+    """Folder of the definitions; empty: feature_repo/ of the checkout, or of the working folder."""
+    online_store: Literal["sqlite", "redis", "cassandra", "dynamodb"] = "sqlite"
+    """sqlite and redis: packed rows; cassandra and dynamodb: Feast's own stores."""
     redis: str = "127.0.0.1:6379"
-    """host:port of Redis, read where `online_store` is redis."""
+    """host:port of Redis, read where `online_store` is redis; Feast's options may follow ("...,db=1")."""
+    online_options: dict[str, Any] = {}
+    """Further settings of the online store, under Feast's names; a JSON object in the environment."""
+    titles_refresh_s: float = Field(1.0, gt=0)
+    """How often the in-memory copy of title features looks for changes."""
+
+    @field_validator("online_options", mode="before")
+    @classmethod
+    def _from_text(cls, value: object) -> object:
+        return json.loads(value) if isinstance(value, str) else value
 
 
 class Training(Section):
@@ -94,7 +113,7 @@ class Serving(Section):
 
 
 class Monitoring(Section):
-    """Drift and freshness."""
+    """Drift, freshness, and agreement of what was served with what the lake says."""
 
     interval_s: float = Field(60.0, gt=0)
     """How often drift is computed while serving."""
@@ -104,6 +123,16 @@ class Monitoring(Section):
     """Share of drifted columns that makes a drift event."""
     window: int = Field(2_000, ge=100)
     """Most rows of the live window."""
+    served_share: float = Field(0.05, ge=0, le=1)
+    """Share of the requests of which the features they read are logged; 0: none."""
+    served_days: int = Field(14, ge=1)
+    """Days that the log of served features is kept."""
+    consistency_bound: float = Field(0.999, ge=0, le=1)
+    """Share of a feature's served values that must equal the recomputed ones."""
+    consistency_interval_s: float = Field(300.0, gt=0)
+    """How often served features are recomputed while serving."""
+    settle_s: float = Field(5.0, ge=0)
+    """After so long an event is sure to be in the features that are served."""
 
 
 class Home:
@@ -121,6 +150,8 @@ class Home:
         """The titles the service offers (`schema.Catalogue`)."""
         self.events = root / "lake" / "events"
         self.exposures = root / "lake" / "exposures"
+        self.served = root / "lake" / "served"
+        """Features as rankings read them."""
         self.feast = root / "feast"
         """Feast's registry, online store and offline Parquet."""
         self.stream = root / "stream"
@@ -159,6 +190,11 @@ class Settings(Section):
     def paths(self) -> Home:
         """The data home's layout."""
         return Home(self.home)
+
+    @property
+    def stream_state(self) -> str:
+        """Folder or URI of the stream's commits."""
+        return self.stream.state or str(self.paths.stream)
 
     @property
     def state_url(self) -> str:

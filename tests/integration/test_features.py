@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +22,24 @@ from matinee.events import dead_letters, lake
 from matinee.events.broker import LocalBroker
 from matinee.events.encode import encode_event
 from matinee.events.kafka import EventProducer, ensure_topics
-from matinee.features import batch, commits, stream
+from matinee.features import batch, stream
+from matinee.features.commits import Commits
+from matinee.features.group import Views
 from matinee.features.join import training_rows
 from matinee.features.keeper import Keeper
 from matinee.features.online import OnlineReader
 from matinee.features.titles import genres_of
 from matinee.features.worker import Worker
-from matinee.schema import CATALOGUE_SCHEMA, Catalogue, Event, EventType
+from matinee.schema import (
+    CATALOGUE_SCHEMA,
+    Aggregate,
+    AggregateView,
+    Catalogue,
+    Event,
+    EventType,
+    Function,
+    Window,
+)
 
 MEMBERS, TITLES = 40, 60
 DAY = 86_400_000_000
@@ -111,27 +124,86 @@ def broker(tmp_path):
 
 
 class Online:
-    """Stands where Feast does: the latest row of each key."""
+    """Stands where the online store does: the latest row of each key."""
 
     def __init__(self):
         self.rows = {}
+        self.full = ""
+        self.lost = 0
 
-    def write(self, view, table):
+    def write_online(self, view, table):
+        if view == self.full:
+            raise StorageError("online store: no room")
         for row in table.to_pylist():
             key = row.get("member_id", row.get("title_id"))
             self.rows[view, key] = row
 
+    def generation(self):
+        return str(self.lost)
 
-def run_workers(settings, bootstrap, placed, online):
-    keeper = Keeper(genres=genres_of(catalogue()), publish=online.write)
-    keeper.restore(lake.read_events(settings.paths.events))
+
+HISTORIES = Views(aggregates=[])
+ENGAGEMENT = Views(
+    histories=[],
+    aggregates=[
+        AggregateView(
+            name=f"{key}_counts",
+            key=key,
+            lateness=None,
+            aggregates=(
+                Aggregate(name="events", function=Function.COUNT, window=Window.unbounded()),
+                Aggregate(
+                    name="stars",
+                    function=Function.SUM,
+                    column="value",
+                    window=Window.tumbling(timedelta(days=7)),
+                ),
+                Aggregate(
+                    name="last", function=Function.LAST_N, column="type", n=3, window=Window.unbounded()
+                ),
+            ),
+        )
+        for key in ("member_id", "title_id")
+    ],
+)
+BOTH = Views(aggregates=ENGAGEMENT.aggregates)
+
+
+def run_workers(settings, bootstrap, placed, online, views=BOTH):
+    keeper = Keeper(views=views.of("title_id"), genres=genres_of(catalogue()), online=online)
+    if views.histories:
+        keeper.restore(lake.read_events(settings.paths.events), lake.ends(settings.paths.events))
+    epoch = Commits(settings.stream_state).begin({f"worker-{i}": group for i, group in enumerate(placed)})
     workers = [
-        Worker(settings, bootstrap, name=f"worker-{i}", partitions=group, keeper=keeper)
+        Worker(
+            settings,
+            bootstrap,
+            name=f"worker-{i}",
+            partitions=group,
+            views=views,
+            keeper=keeper,
+            online=online,
+            epoch=epoch.number,
+        )
         for i, group in enumerate(placed)
     ]
     for worker in workers:
         worker.start()
     return workers
+
+
+def recomputed(settings, views=BOTH):
+    """Every view's latest rows from the lake, by view and key."""
+    tables = batch.latest(settings, views={view.name: view for view in views.aggregates})
+    if not views.histories:
+        tables = {view.name: tables[view.name] for view in views.aggregates}
+    return {
+        (name, row[table.schema.names[0]]): row for name, table in tables.items() for row in table.to_pylist()
+    }
+
+
+def counts(worker):
+    return worker.status()["counts"]
 
 
 def test_two_workers_leave_what_one_leaves(home, broker, tmp_path):
@@ -148,20 +220,85 @@ def test_two_workers_leave_what_one_leaves(home, broker, tmp_path):
         reports = [worker.status() for worker in workers]
         for worker in workers:
             worker.stop()
-        assert sum(report["events"] for report in reports) == 1500
-        assert sum(report["duplicates"] for report in reports) == 100
+        assert sum(report["counts"]["events"] for report in reports) == 1500
+        assert sum(report["counts"]["duplicates"] for report in reports) == 100
         left.append((online.rows, in_lake(settings)))
     assert left[0] == left[1]
     assert left[0][1] == sorted(e.event_id for e in sent)
-    expected = batch.latest(settings)
-    for view, table in expected.items():
-        held = {key: row for (name, key), row in left[0][0].items() if name == view}
-        assert held == {row[table.schema.names[0]]: row for row in table.to_pylist()}
+    assert left[0][0] == recomputed(settings)
+
+
+def test_partitions_move_between_workers_with_their_state(home, broker):
+    ensure_topics(home.kafka, broker.bootstrap)
+    everything = []
+    for number, placed in enumerate([[[0, 1, 2, 3]], [[0], [1], [2], [3]], [[0, 2], [1, 3]]]):
+        sent = events(400, seed=20 + number, prefix=f"p{number}")
+        everything += sent
+        online = Online()
+        workers = run_workers(home, broker.bootstrap, placed, online)
+        send(home, broker.bootstrap, sent + everything[:50])
+        assert until(lambda running=workers: all(worker.caught_up() for worker in running))
+        for worker in workers:
+            worker.stop()
+        assert online.rows == recomputed(home)
+        assert in_lake(home) == sorted(e.event_id for e in everything)
+
+
+def test_a_worker_whose_partitions_were_placed_anew_commits_nothing_more(home, broker):
+    ensure_topics(home.kafka, broker.bootstrap)
+    (old,) = run_workers(home, broker.bootstrap, [[0, 1, 2, 3]], Online())
+    send(home, broker.bootstrap, events(100, seed=30, prefix="a"))
+    assert until(old.caught_up)
+    online = Online()
+    (new,) = run_workers(home, broker.bootstrap, [[0, 1, 2, 3]], online)
+    send(home, broker.bootstrap, events(100, seed=31, prefix="b"))
+    assert until(new.caught_up)
+    assert until(lambda: old.status()["state"] == "fenced")
+    old.stop()
+    new.stop()
+    assert len(in_lake(home)) == 200
+    assert online.rows == recomputed(home)
+
+
+def test_a_view_that_is_new_or_changed_is_filled_from_the_lake_and_goes_on(home, broker):
+    ensure_topics(home.kafka, broker.bootstrap)
+    (worker,) = run_workers(home, broker.bootstrap, [[0, 1, 2, 3]], Online(), HISTORIES)
+    send(home, broker.bootstrap, events(300, seed=32, prefix="a"))
+    assert until(worker.caught_up)
+    worker.stop()
+    first = ENGAGEMENT.aggregates[0]
+    longer = replace(first, aggregates=(*first.aggregates, replace(first.aggregates[2], name="more", n=7)))
+    changed = Views(histories=[], aggregates=[longer, ENGAGEMENT.aggregates[1]])
+    for number, views in enumerate([ENGAGEMENT, changed]):
+        online = Online()
+        (worker,) = run_workers(home, broker.bootstrap, [[0, 1, 2, 3]], online, views)
+        send(home, broker.bootstrap, events(200, seed=33 + number, prefix=f"b{number}"))
+        assert until(worker.caught_up)
+        worker.stop()
+        assert online.rows == recomputed(home, views)
+    assert len(in_lake(home)) == 700
+
+
+def test_an_online_store_that_lost_its_values_gets_all_of_them_again(home, broker):
+    ensure_topics(home.kafka, broker.bootstrap)
+    online = Online()
+    (worker,) = run_workers(home, broker.bootstrap, [[0, 1, 2, 3]], online)
+    try:
+        send(home, broker.bootstrap, events(200, seed=36, prefix="a"))
+        assert until(worker.caught_up)
+        online.rows.clear()
+        online.lost += 1
+        send(home, broker.bootstrap, events(1, seed=37, prefix="b"))
+        assert until(worker.caught_up)
+        assert until(lambda: online.rows == recomputed(home))
+    finally:
+        worker.stop()
 
 
 def test_a_home_that_cannot_be_written_fails_openly_and_loses_nothing(home, broker):
     ensure_topics(home.kafka, broker.bootstrap)
-    home.paths.stream.write_text("in the way of the commits")
+    in_the_way = home.paths.stream / "000001-worker-0.json.draft"
+    in_the_way.mkdir(parents=True)
     sent = events(300, seed=2, prefix="a")
     send(home, broker.bootstrap, sent, bad=[b"no event"])
     (worker,) = run_workers(home, broker.bootstrap, [[0, 1, 2, 3]], Online())
@@ -169,7 +306,7 @@ def test_a_home_that_cannot_be_written_fails_openly_and_loses_nothing(home, brok
         assert until(lambda: worker.status()["state"] == "failed")
         assert "stream" in worker.status()["reason"]
         assert not worker.caught_up()
-        home.paths.stream.unlink()
+        in_the_way.rmdir()
         assert until(worker.caught_up)
         assert worker.status()["state"] == "running"
     finally:
@@ -181,28 +318,20 @@ def test_a_home_that_cannot_be_written_fails_openly_and_loses_nothing(home, brok
 
 def test_an_online_store_that_fails_gets_the_rows_later(home, broker):
     ensure_topics(home.kafka, broker.bootstrap)
-    online, full = Online(), [True]
-
-    def publish(view, table):
-        if full and view == "title_popularity":
-            raise StorageError("online store: no room")
-        online.write(view, table)
-
-    keeper = Keeper(genres=genres_of(catalogue()), publish=publish)
-    worker = Worker(home, broker.bootstrap, name="worker-0", partitions=[0, 1, 2, 3], keeper=keeper)
-    worker.start()
+    online = Online()
+    online.full = "title_popularity"
+    (worker,) = run_workers(home, broker.bootstrap, [[0, 1, 2, 3]], online)
     try:
         send(home, broker.bootstrap, events(200, seed=3, prefix="a"))
         assert until(lambda: worker.status()["state"] == "failed")
         assert in_lake(home) == []
-        full.clear()
+        online.full = ""
         assert until(worker.caught_up)
-        report = worker.status()
+        report = counts(worker)
     finally:
         worker.stop()
-    assert (report["events"], report["duplicates"]) == (200, 0)
-    for view, table in batch.latest(home).items():
-        assert {key for name, key in online.rows if name == view} == set(table[0].to_pylist())
+    assert (report["events"], report.get("duplicates", 0)) == (200, 0)
+    assert online.rows == recomputed(home)
 
 
 def test_a_new_broker_starts_at_nought_while_state_and_dedupe_stay(home, broker):
@@ -217,13 +346,43 @@ def test_a_new_broker_starts_at_nought_while_state_and_dedupe_stay(home, broker)
         ensure_topics(home.kafka, broker.bootstrap)
         later = events(100, seed=5, prefix="b")
         send(home, broker.bootstrap, sent[:50] + later)
-        assert until(lambda: worker.status()["events"] == 300 and worker.caught_up())
-        report = worker.status()
+        assert until(lambda: counts(worker)["events"] == 300 and worker.caught_up())
+        report = counts(worker)
     finally:
         worker.stop()
     assert (report["events"], report["duplicates"]) == (300, 50)
     assert in_lake(home) == sorted(e.event_id for e in sent + later)
-    assert len(commits.read(home.paths.stream)["worker-0"].offsets) == 2
+    (commit,) = Commits(home.stream_state).read()
+    assert len(commit.offsets) == 2
+
+
+def test_a_log_that_ended_before_its_last_commit_is_not_lost(home, broker):
+    ensure_topics(home.kafka, broker.bootstrap)
+    sent = events(200, seed=40, prefix="a")
+    (worker,) = run_workers(home, broker.bootstrap, [[0, 1, 2, 3]], Online())
+    send(home, broker.bootstrap, sent[:100])
+    assert until(worker.caught_up)
+    send(home, broker.bootstrap, sent[100:])
+    worker._write_commit = _fail
+    assert until(lambda: len(in_lake(home)) == 200)
+    worker._stopping.set()
+    worker._thread.join()
+    broker.stop()
+    broker.start()
+    ensure_topics(home.kafka, broker.bootstrap)
+    online = Online()
+    (worker,) = run_workers(home, broker.bootstrap, [[0, 1, 2, 3]], online)
+    try:
+        assert until(worker.caught_up)
+        assert counts(worker)["events"] == 100
+    finally:
+        worker.stop()
+    assert in_lake(home) == sorted(e.event_id for e in sent)
+    assert online.rows == recomputed(home)
+
+
+def _fail(*_, **__):
+    raise StorageError("no room")
 
 
 def test_the_stream_on_ray_is_exact_through_deaths_and_a_change_of_workers(home, broker, ray_cluster):

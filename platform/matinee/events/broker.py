@@ -56,6 +56,11 @@ class LocalBroker:
         """Whether the process runs."""
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def pid(self) -> int:
+        """Of the process that runs; 0 where none does."""
+        return self._process.pid if self._process is not None and self.alive else 0
+
     def start(self) -> str:
         """Start and wait until it answers; returns its address (host:port).
 

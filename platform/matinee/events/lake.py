@@ -29,6 +29,12 @@ from matinee.schema import LAKE_SCHEMA, TIMESTAMP, WATCH_TYPES, Catalogue, Event
 
 _ORDER = ("event_time", "partition", "offset")
 _READ_ATTEMPTS = 10
+SMALL_OFFSETS = 50_000
+"""A part that spans fewer offsets is small."""
+LARGE_OFFSETS = 500_000
+"""Parts are joined until they span about so many offsets."""
+LEAST_RUN = 32
+"""Fewer neighbours are not worth joining."""
 _Result = TypeVar("_Result")
 
 
@@ -105,6 +111,38 @@ def discard_after(root: Path, cluster: str, offsets: Mapping[int, int]) -> int:
     return removed
 
 
+def compact(root: Path, cluster: str, offsets: Mapping[int, int]) -> int:
+    """Join neighbouring small parts of a day into larger ones; returns how many parts went away.
+
+    Only for who owns the partitions: nobody else may write or discard them meanwhile. Readers see a joined
+    part from the moment it stands, and no longer the parts it holds (`parts`).
+
+    Args:
+        root: the lake's folder.
+        cluster: id of the cluster whose log the offsets count.
+        offsets: per partition the committed offset; later parts stay as they are.
+
+    Raises:
+        StorageError: the folder cannot be written or has no room.
+    """
+    runs: dict[tuple[Path, int], list[Part]] = {}
+    for part in parts(root):
+        if part.cluster == _quoted(cluster) and part.last < offsets.get(part.partition, 0):
+            runs.setdefault((part.path.parent, part.partition), []).append(part)
+    gone = 0
+    for (folder, partition), held in runs.items():
+        for run in _small_runs(sorted(held, key=lambda part: part.first)):
+            with _storing(folder):
+                tables = [pq.read_table(part.path, schema=LAKE_SCHEMA, partitioning=None) for part in run]
+            rows = pa.concat_tables(tables)
+            _write(rows, folder / _name(_quoted(cluster), partition, rows))
+            for part in run:
+                with _storing(part.path):
+                    part.path.unlink()
+            gone += len(run) - 1
+    return gone
+
+
 def read_events(root: Path, *, until: int | None = None, columns: Sequence[str] | None = None) -> pa.Table:
     """Every event, ordered by (event_time, partition, offset); no rows where the lake is empty.
 
@@ -132,8 +170,16 @@ def count(root: Path) -> int:
 
 
 def parts(root: Path) -> list[Part]:
-    """The parts that stand now, oldest day first."""
-    return [_part(path) for path in sorted(root.glob("date=*/*.parquet"))]
+    """The parts that stand now, oldest day first; one whose rows another part holds as well is left out."""
+    found = [_part(path) for path in sorted(root.glob("date=*/*.parquet"))]
+    widest: dict[tuple[str, int], int] = {}
+    kept = []
+    for part in sorted(found, key=lambda part: (part.cluster, part.partition, part.first, -part.last)):
+        log = (part.cluster, part.partition)
+        if part.last > widest.get(log, -1):
+            widest[log] = part.last
+            kept.append(part)
+    return sorted(kept, key=lambda part: part.path)
 
 
 def read_interactions(root: Path, catalogue: Catalogue) -> Interactions:
@@ -191,6 +237,19 @@ def read_after(root: Path, offsets: Mapping[str, Mapping[int, int]], partitions:
         return pa.concat_tables(found).combine_chunks()
 
     return _retried(root, read)
+
+
+def _small_runs(parts: Sequence[Part]) -> Iterator[list[Part]]:
+    """Runs of neighbouring parts that are worth joining, by the offsets they span."""
+    run: list[Part] = []
+    for part in parts:
+        small = part.last - part.first < SMALL_OFFSETS
+        if run and not (small and part.last - run[0].first < LARGE_OFFSETS):
+            yield from [run] * (len(run) >= LEAST_RUN)
+            run = []
+        if small:
+            run.append(part)
+    yield from [run] * (len(run) >= LEAST_RUN)
 
 
 def _positions(ids: pa.ChunkedArray, vocabulary: Sequence[str]) -> npt.NDArray[np.int32]:

@@ -1,108 +1,166 @@
-"""The one place that holds the stream's state and writes the online store.
+"""The one place that knows titles as a whole: it unites what the workers' partitions contribute.
 
-Workers read partitions side by side and hand what they accept to the keeper, so windows over titles, which
-span partitions, and event ids, which may come again anywhere, are exact with any number of workers. The
-state is rebuilt from the lake; nothing here is written to disk but feature rows.
+Workers tell it absolute values (`group.Push`), with the offsets up to which they hold: what is told twice, or
+again by a worker that was restarted from an earlier commit, changes nothing. It writes the titles' rows to
+the online store, and nothing else to any disk.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Mapping
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from matinee.config import Settings
-from matinee.events.lake import read_events
-from matinee.features.history import Added, History
+from matinee.events import lake
+from matinee.features.aggregates import AggregateState
+from matinee.features.group import Push, Views
+from matinee.features.history import History
+from matinee.features.online_writer import Online, online_writer
 from matinee.features.titles import genres_of, read_catalogue
-from matinee.features.transforms import VIEWS, WATCH_COLUMNS, Genres, View
+from matinee.features.transforms import WATCH_COLUMNS, Genres, watches_of
 
-Publish = Callable[[str, pa.Table], None]
-"""Called with a view's name and the latest rows of some of its keys."""
+logger = logging.getLogger(__name__)
 
-LAKE = "lake"
-"""Names the log of events that were committed before the keeper began."""
+PRUNE_S = 30.0
+"""How often state that no title needs any more is dropped."""
 
 
 class Keeper:
-    """Folds events into the history and publishes the latest rows of what they touched. Safe between threads.
+    """Unites the state of titles and publishes the latest rows of what changed. Safe between threads.
 
     Args:
+        views: of titles.
         genres: of each title.
-        publish: writes online; what it raises goes to the caller, and the rows are published again with
-            the next events.
+        online: takes the rows; what it raises goes to the caller, and the rows are published again with
+            the next push.
     """
 
-    def __init__(self, *, genres: Genres, publish: Publish) -> None:
+    def __init__(self, *, views: Views, genres: Genres, online: Online) -> None:
+        self._views = views
         self._genres = genres
-        self._publish = publish
-        self._history = History()
+        self._online = online
+        self._state = AggregateState(views.aggregates)
+        self._history = History("title_id")
+        self._histories = {view.name: view for view in views.histories}
+        self._watched: dict[tuple[str, int], int] = {}
+        self._held: dict[int, tuple[str, int]] = {}
+        self._newest: dict[int, int] = {}
         self._lock = threading.Lock()
-        self._due: dict[str, set[str]] = {view: set() for view in VIEWS}
+        self._due: dict[str, set[str]] = {name: set() for name in views.names}
+        self._generation: str | None = None
+        self._written: dict[str, int] = {}
+        self._pruned_at = time.monotonic()
 
-    def __len__(self) -> int:
-        """Distinct events held."""
-        return len(self._history)
-
-    def restore(self, events: pa.Table) -> None:
-        """Take the events of the lake and publish every key: the store may hold less, or more."""
-        with self._lock:
-            self._fold(events, LAKE)
-            self._flush()
-
-    def add(self, events: pa.Table, log: str) -> npt.NDArray[np.bool_]:
-        """Take events of `schema.LAKE_SCHEMA`, in order of arrival; they are online when this returns.
+    def restore(self, events: pa.Table, upto: Mapping[tuple[str, int], int]) -> None:
+        """Take the watches of the lake; aggregates come from the workers.
 
         Args:
-            log: id of the cluster that partitions and offsets belong to.
-
-        Returns:
-            bool [events]: False for a repeated event id. An event replayed from its own offset is
-            accepted again, counted once.
+            events: at least WATCH_COLUMNS.
+            upto: per cluster and partition, the offset after the last event held.
         """
         with self._lock:
-            added = self._fold(events, log)
+            self._history.add_watches(watches_of(events))
+            self._watched.update(upto)
+            self._all_due()
             self._flush()
-        return added.accepted
 
-    def _fold(self, events: pa.Table, log: str) -> Added:
-        added = self._history.add(events, log=log)
-        for view in VIEWS.values():
-            self._due[view.name].update(_touched(view, added))
-        return added
+    def push(self, push: Push) -> dict[str, int]:
+        """Take what a worker tells; the titles' rows are online when this returns.
+
+        Returns:
+            Per view, microseconds of its last write.
+        """
+        with self._lock:
+            self._unite(push)
+            if self._views.names:
+                self._refill()
+                self._flush()
+            return dict(self._written)
+
+    def _refill(self) -> None:
+        generation = self._online.generation()
+        if self._generation is not None and generation != self._generation:
+            logger.warning("the online store lost its values; publishing every title's")
+            self._all_due()
+        self._generation = generation
+
+    def _all_due(self) -> None:
+        for view in self._views.aggregates:
+            self._due[view.name].update(self._state.rows(view.name)[view.key].to_pylist())
+        for name, history in self._histories.items():
+            self._due[name].update(self._history.all.touched(history))
+
+    def _unite(self, push: Push) -> None:
+        fresh = set()
+        for partition, position in push.positions.items():
+            cluster, held = self._held.get(partition, ("", -1))
+            if cluster != push.cluster or position >= held:
+                fresh.add(partition)
+                self._held[partition] = (push.cluster, position)
+        for tables in push.state:
+            self._state.restore(tables, partitions=fresh)
+            for view, keys in self._state.touched_by(tables).items():
+                self._due[view].update(keys)
+        self._newest.update(push.newest)
+        if time.monotonic() - self._pruned_at > PRUNE_S and self._newest:
+            self._state.prune(min(self._newest.values()) - self._views.lateness)
+            self._pruned_at = time.monotonic()
+        watches = self._new_watches(push)
+        if watches.num_rows:
+            added = self._history.add_watches(watches)
+            for name in self._histories:
+                self._due[name].update(added)
+
+    def _new_watches(self, push: Push) -> pa.Table:
+        watches = push.watches
+        partition = watches["partition"].to_numpy()
+        offset = watches["offset"].to_numpy()
+        new = np.ones(len(offset), dtype=bool)
+        for place in np.unique(partition).tolist():
+            mine = partition == place
+            new &= ~mine | (offset >= self._watched.get((push.cluster, place), 0))
+        for place, position in push.positions.items():
+            key = (push.cluster, place)
+            self._watched[key] = max(position, self._watched.get(key, 0))
+        return watches if new.all() else watches.filter(pa.array(new))
 
     def _flush(self) -> None:
-        for name, due in self._due.items():
-            if due:
-                self._publish(name, self._history.latest(VIEWS[name], due, self._genres))
-                due.clear()
+        for name in self._views.names:
+            due = self._due[name]
+            if not due:
+                continue
+            if name in self._histories:
+                rows = self._history.latest(self._histories[name], due, self._genres)
+            else:
+                rows = self._state.rows(name, due)
+            self._online.write_online(name, rows)
+            self._written[name] = time.time_ns() // 1000
+            due.clear()
 
 
 class HomeKeeper(Keeper):
-    """The keeper of a data home: genres from its catalogue, events from its lake, rows into Feast.
+    """The keeper of a data home: genres from its catalogue, watches from its lake.
 
     Raises:
         NotFound: the home has no catalogue.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        from matinee.features.store import FeatureStore
+    def __init__(self, settings: Settings, views: Views) -> None:
+        super().__init__(
+            views=views.of("title_id"),
+            genres=genres_of(read_catalogue(settings)),
+            online=online_writer(settings, views),
+        )
+        if self._histories:
+            upto = lake.ends(settings.paths.events)
+            self.restore(lake.read_events(settings.paths.events, columns=WATCH_COLUMNS), upto)
 
-        store = FeatureStore(settings)
-        store.prepare()
-        super().__init__(genres=genres_of(read_catalogue(settings)), publish=store.write_online)
-        self.restore(read_events(settings.paths.events, columns=WATCH_COLUMNS))
-
-    def ready(self) -> dict[str, int]:
-        """Answers once the state is rebuilt: events held, and this process's pid."""
-        return {"events": len(self), "pid": os.getpid()}
-
-
-def _touched(view: View, added: Added) -> set[str]:
-    if view.key == "title_id":
-        return set(added.titles)
-    return set(added.watchers if view.watches_only else added.members)
+    def ready(self) -> int:
+        """Answers once the state is rebuilt: this process's pid."""
+        return os.getpid()

@@ -1,26 +1,28 @@
-"""The streaming features on Ray: one keeper, some workers, and a supervisor that keeps them alive.
+"""The streaming features on Ray: workers, one keeper of titles, and a supervisor that keeps them alive.
 
-The keeper and the workers are plain classes wrapped here. Workers lose nothing by dying: a new one goes on
-from the last commit. When the keeper dies its state is rebuilt from the lake, so the workers start again
-too, from the commits that the lake agrees with.
+Keeper and workers are plain classes wrapped here. A worker loses nothing by dying: a new one goes on from
+the last commit. The keeper holds nothing that the workers and the lake don't: when it dies they start again
+and tell it. A placement of partitions on workers is an epoch; a worker of an epoch that is over can commit
+nothing, so two that think they own a partition do no harm.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
 
 from matinee.config import Settings
+from matinee.errors import InvalidInput
 from matinee.events import lake
 from matinee.events.kafka import ensure_topics, partitions
-from matinee.features import commits
+from matinee.features.commits import Commits, Epoch, add_counts
+from matinee.features.group import Push, Views
 from matinee.features.keeper import HomeKeeper
 from matinee.features.titles import read_catalogue
 from matinee.features.worker import Worker
@@ -37,11 +39,17 @@ READY_S = 120.0
 STALLED_S = 60.0
 """Longest micro-batch; a worker that takes more is replaced."""
 STOP_S = 30.0
+CALM_S = 120.0
+"""How long nothing must be left unread before a worker is taken away."""
+COUNT_S = 15.0
+"""How often the topic's partitions are counted."""
 _RESTART_PAUSE_S = 1.0
 
 
 def start(settings: Settings, bootstrap: str) -> Any:
     """Start the streaming features on the connected Ray cluster; one that runs already is replaced.
+
+    The views are those declared now: one that is new or was changed is filled from the lake first.
 
     Args:
         bootstrap: the broker's address.
@@ -55,13 +63,18 @@ def start(settings: Settings, bootstrap: str) -> Any:
     """
     import ray
 
+    from matinee.features.store import FeatureStore
+
     read_catalogue(settings)
     ensure_topics(settings.kafka, bootstrap)
+    store = FeatureStore(settings)
+    store.prepare()
+    views = Views.declared(store.aggregate_views(), store.views())
     _replace_running()
     actor = ray.remote(Supervisor).options(
         name=NAME, namespace=NAMESPACE, num_cpus=0, max_restarts=-1, max_task_retries=0, max_concurrency=8
     )
-    return actor.remote(settings, bootstrap)
+    return actor.remote(settings, bootstrap, views)
 
 
 def placements(partition_count: int, workers: int) -> list[list[int]]:
@@ -94,40 +107,72 @@ def judge(keeper_alive: bool, reports: Mapping[str, Mapping[str, Any] | None]) -
     return Decision(action="keep", reason="all answer")
 
 
+def resize(
+    *, workers: int, least: int, most: int, partitions: int, lag_s: float, calm_s: float, limit_s: float
+) -> Decision:
+    """How many workers the load needs.
+
+    Args:
+        workers: now.
+        least: never fewer.
+        most: never more; nor are there ever more than partitions.
+        lag_s: seconds of reading that are not read yet.
+        calm_s: for how many seconds nothing has been left unread.
+        limit_s: the lag that adds workers.
+
+    Returns:
+        "resize" with `evidence["workers"]`, or "keep".
+    """
+    top = max(least, min(most, partitions)) if most else least
+    if lag_s > limit_s and workers < top:
+        wanted = min(top, workers * 2)
+        return Decision(
+            action="resize",
+            reason=f"{lag_s:.0f} s behind, more than {limit_s:g}",
+            evidence={"workers": wanted},
+        )
+    if calm_s > CALM_S and workers > least:
+        wanted = max(least, workers // 2)
+        return Decision(
+            action="resize",
+            reason=f"nothing left unread for {calm_s:.0f} s",
+            evidence={"workers": wanted},
+        )
+    return Decision(action="keep", reason=f"{lag_s:.0f} s behind with {workers} workers")
+
+
 class RemoteKeeper:
     """A worker's view of the keeper's actor."""
 
     def __init__(self, handle: Any) -> None:
         self._handle = handle
 
-    def add(self, events: pa.Table, log: str) -> npt.NDArray[np.bool_]:
-        """See `keeper.Keeper.add`."""
+    def push(self, push: Push) -> dict[str, int]:
+        """See `keeper.Keeper.push`."""
         import ray
 
-        accepted: npt.NDArray[np.bool_] = ray.get(self._handle.add.remote(events, log))
-        return accepted
+        written: dict[str, int] = ray.get(self._handle.push.remote(push))
+        return written
 
 
 class Supervisor:
     """Starts keeper and workers, looks at them every `stream.heartbeat_s`, replaces what is dead."""
 
-    def __init__(self, settings: Settings, bootstrap: str) -> None:
+    def __init__(self, settings: Settings, bootstrap: str, views: Views) -> None:
         self._settings = settings
         self._bootstrap = bootstrap
-        count = partitions(settings.kafka, bootstrap, settings.kafka.events_topic)
-        self._placements = {
-            f"worker-{i}": group for i, group in enumerate(placements(count, settings.stream.workers))
-        }
+        self._views = views
+        self._commits = Commits(settings.stream_state)
+        self._partitions = partitions(settings.kafka, bootstrap, settings.kafka.events_topic)
+        self._wanted = settings.stream.workers
+        self._epoch = Epoch()
         self._keeper: Any = None
         self._keeper_pid = 0
         self._workers: dict[str, Any] = {}
         self._reports: dict[str, Mapping[str, Any]] = {}
-        self._gone = [
-            commit
-            for name, commit in commits.read(settings.paths.stream).items()
-            if name not in self._placements
-        ]
-        """Commits of workers that an earlier run had and this one has not."""
+        self._settled = False
+        self._pace = _Pace()
+        self._counted_at = time.monotonic()
         self._restarts = 0
         self._state, self._reason = "starting", ""
         self._lock = threading.RLock()
@@ -140,41 +185,67 @@ class Supervisor:
 
         Returns:
             state ("starting", "running", "failed", "stopped") with its reason, events, duplicates,
-            dead_letters, lag (messages not yet online), freshness_p50_s and freshness_p99_s (seconds from
-            ingest to online over the events of the last minute; None without one), last_event_time
-            (microseconds, None before the first), workers (alive), restarts, in_lake (events at rest),
-            pids (of "keeper" and each worker).
+            dead_letters, late (per view), lag (messages not yet online), freshness_p50_s and
+            freshness_p99_s (seconds from ingest to online over the events of the last minute; None without
+            one), last_event_time (microseconds, None before the first), views (per view written: the time
+            of its last write, microseconds, and the freshness of the workers that wrote it), workers
+            (alive), epoch, restarts, state_bytes, in_lake (events at rest), pids (of "supervisor", "keeper"
+            and each worker).
         """
         with self._lock:
             handles = dict(self._workers)
         fresh = {name: report for name, report in self._ask(handles).items() if report is not None}
-        self._reports.update(fresh)
-        reports = list(self._reports.values())
+        with self._lock:
+            self._reports.update({name: each for name, each in fresh.items() if name in self._workers})
+            reports = list(self._reports.values())
+        counts = add_counts([self._epoch.carried, *(report["counts"] for report in reports)])
         samples = np.array([sample for report in reports for sample in report["freshness_s"]])
-        times = [r["last_event_time"] for r in reports] + [c.last_event_time for c in self._gone]
+        quantiles = {
+            f"freshness_{name}_s": float(np.percentile(samples, share)) if len(samples) else None
+            for name, share in (("p50", 50), ("p99", 99))
+        }
+        written: dict[str, int] = {}
+        for report in reports:
+            for view, at in report["written"].items():
+                written[view] = max(at, written.get(view, 0))
         failed = [f"{r['name']}: {r['reason']}" for r in reports if r["state"] == "failed"]
         state, reason = ("failed", "; ".join(failed)) if failed else (self._state, self._reason)
-        total = {
-            name: sum(report[name] for report in reports) + sum(getattr(each, name) for each in self._gone)
-            for name in ("events", "duplicates", "dead_letters")
-        }
+        times = [report["last_event_time"] for report in reports]
         return {
             "state": state,
             "reason": reason,
-            "events": total["events"],
-            "duplicates": sum(report["duplicates"] for report in reports)
-            + sum(c.duplicates for c in self._gone),
-            "dead_letters": sum(report["dead_letters"] for report in reports)
-            + sum(c.dead_letters for c in self._gone),
+            **{name: counts.get(name, 0) for name in ("events", "duplicates", "dead_letters")},
+            "late": {name.removeprefix("late/"): n for name, n in counts.items() if name.startswith("late/")},
             "lag": sum(report["lag"] for report in reports),
-            "freshness_p50_s": float(np.percentile(samples, 50)) if len(samples) else None,
-            "freshness_p99_s": float(np.percentile(samples, 99)) if len(samples) else None,
-            "last_event_time": max(times, default=0) or None,
+            **quantiles,
+            "last_event_time": max([self._epoch.last_event_time, *times]) or None,
+            "views": {view: {"last_write": at, **quantiles} for view, at in written.items()},
             "workers": len(fresh),
+            "epoch": self._epoch.number,
             "restarts": self._restarts,
+            "state_bytes": sum(report["state_bytes"] for report in reports),
             "in_lake": lake.count(self._settings.paths.events),
-            "pids": {"keeper": self._keeper_pid, **{name: report["pid"] for name, report in fresh.items()}},
+            "pids": {
+                "supervisor": os.getpid(),
+                "keeper": self._keeper_pid,
+                **{name: report["pid"] for name, report in fresh.items()},
+            },
         }
+
+    def rescale(self, workers: int) -> int:
+        """Place the partitions on this many workers; returns how many there are then.
+
+        Workers commit and end; their partitions' state goes to the new ones.
+        """
+        if workers < 1:
+            raise InvalidInput(f"workers is {workers}; 1 or more are accepted")
+        self._wanted = workers
+        with self._lock:
+            if self._keeper is None:
+                return 0
+            self._end_workers(gently=True)
+            self._place()
+            return len(self._workers)
 
     def wait_idle(self, timeout_s: float) -> bool:
         """True once everything in the log at some moment of the call is online and committed."""
@@ -184,7 +255,7 @@ class Supervisor:
         while True:
             with self._lock:
                 handles = list(self._workers.values())
-            if len(handles) == len(self._placements) and self._state == "running":
+            if handles and len(handles) == len(self._epoch.workers) and self._state == "running":
                 try:
                     left = max(0.1, deadline - time.monotonic())
                     if all(ray.get([handle.caught_up.remote() for handle in handles], timeout=left)):
@@ -225,7 +296,7 @@ class Supervisor:
         reports = self._ask(handles)
         decision = judge(self._answers(self._keeper), reports)
         if decision.action == "rebuild":
-            logger.warning("stream: %s; rebuilding from the lake", decision.reason)
+            logger.warning("stream: %s; starting keeper and workers again", decision.reason)
             self._restarts += 1
             self._state, self._reason = "starting", decision.reason
             with self._lock:
@@ -235,16 +306,63 @@ class Supervisor:
             self._build()
         elif decision.action == "replace":
             logger.warning("stream: %s; going on from the last commit", decision.reason)
-            for name in decision.evidence:
-                self._restarts += 1
-                with self._lock:
-                    self._kill(self._workers.pop(name))
-                    self._workers[name] = self._worker(name)
+            with self._lock:
+                for name in decision.evidence:
+                    if self._workers.get(name) is handles[name]:
+                        self._restarts += 1
+                        self._kill(self._workers[name])
+                        self._workers[name] = self._worker(name)
+        else:
+            self._settle(reports)
+            self._resize(reports)
+
+    def _settle(self, reports: Mapping[str, Mapping[str, Any] | None]) -> None:
+        """Once every worker of the epoch has committed, what older epochs left can go."""
+        current = reports.keys() == self._workers.keys()
+        if (
+            not self._settled
+            and current
+            and all(report and report["restored"] for report in reports.values())
+        ):
+            self._commits.forget(self._epoch.number)
+            self._settled = True
+
+    def _resize(self, reports: Mapping[str, Mapping[str, Any] | None]) -> None:
+        """Follow the topic's partitions and the load."""
+        if time.monotonic() - self._counted_at > COUNT_S:
+            self._counted_at = time.monotonic()
+            count = partitions(self._settings.kafka, self._bootstrap, self._settings.kafka.events_topic)
+            if count != self._partitions:
+                logger.warning("stream: %d partitions, were %d; placing them anew", count, self._partitions)
+                self._partitions = count
+                self.rescale(self._wanted)
+                return
+        known = [report for report in reports.values() if report]
+        self._pace.note(
+            events=sum(report["counts"].get("events", 0) for report in known),
+            lag=sum(report["lag"] for report in known),
+        )
+        stream = self._settings.stream
+        decision = resize(
+            workers=len(self._workers),
+            least=min(stream.workers, self._partitions),
+            most=stream.most_workers,
+            partitions=self._partitions,
+            lag_s=self._pace.lag_s,
+            calm_s=self._pace.calm_s,
+            limit_s=stream.lag_s,
+        )
+        if decision.action == "resize":
+            logger.warning(
+                "stream: %s; %d workers from now on", decision.reason, decision.evidence["workers"]
+            )
+            self._pace = _Pace()
+            self.rescale(int(decision.evidence["workers"]))
 
     def _build(self) -> None:
         import ray
 
-        keeper = ray.remote(HomeKeeper).options(num_cpus=0).remote(self._settings)
+        keeper = ray.remote(HomeKeeper).options(num_cpus=0).remote(self._settings, self._views)
         try:
             ready = keeper.ready.remote()
             waited = time.monotonic()
@@ -252,14 +370,22 @@ class Supervisor:
                 if self._stopping.is_set() or time.monotonic() - waited > READY_S:
                     self._kill(keeper)
                     return
-            self._keeper_pid = ray.get(ready)["pid"]
+            pid = ray.get(ready)
         except ray.exceptions.RayError:
             self._kill(keeper)
             raise
         with self._lock:
-            self._keeper = keeper
-            self._workers = {name: self._worker(name) for name in self._placements}
+            self._keeper, self._keeper_pid = keeper, pid
+            self._place()
         self._state, self._reason = "running", ""
+
+    def _place(self) -> None:
+        """Begin an epoch: the wanted number of workers share the partitions."""
+        groups = placements(self._partitions, self._wanted)
+        self._epoch = self._commits.begin({f"worker-{i}": group for i, group in enumerate(groups)})
+        self._settled = False
+        self._reports = {}
+        self._workers = {name: self._worker(name) for name in self._epoch.workers}
 
     def _worker(self, name: str) -> Any:
         import ray
@@ -271,8 +397,10 @@ class Supervisor:
                 self._settings,
                 self._bootstrap,
                 name=name,
-                partitions=self._placements[name],
+                partitions=self._epoch.workers[name],
+                views=self._views,
                 keeper=RemoteKeeper(self._keeper),
+                epoch=self._epoch.number,
             )
         )
         handle.start.remote()
@@ -315,10 +443,46 @@ class Supervisor:
         self._workers = {}
 
     def _kill(self, handle: Any) -> None:
+        """End an actor and wait until it has ended: what it wrote then is what stays."""
         import ray
 
-        if handle is not None:
-            ray.kill(handle)
+        if handle is None:
+            return
+        ray.kill(handle)
+        deadline = time.monotonic() + ANSWER_S
+        while time.monotonic() < deadline:
+            try:
+                ray.get(handle.__ray_ready__.remote(), timeout=0.5)
+            except ray.exceptions.GetTimeoutError:
+                continue
+            except ray.exceptions.RayError:
+                return
+            time.sleep(0.01)
+
+
+class _Pace:
+    """How fast the stream reads, and how far it is behind."""
+
+    def __init__(self) -> None:
+        self._events = 0
+        self._at = 0.0
+        self._calm_since = time.monotonic()
+        self.lag_s = 0.0
+
+    @property
+    def calm_s(self) -> float:
+        """Seconds for which nothing was left unread."""
+        return time.monotonic() - self._calm_since
+
+    def note(self, *, events: int, lag: int) -> None:
+        """Take the counts of a turn."""
+        now = time.monotonic()
+        if lag:
+            self._calm_since = now
+        if self._at:
+            rate = max(events - self._events, 1) / max(now - self._at, 1e-3)
+            self.lag_s = lag / rate if lag else 0.0
+        self._events, self._at = events, now
 
 
 def _replace_running() -> None:

@@ -1,9 +1,10 @@
-"""A worker of the stream: from its partitions of the log to the keeper, the lake and the dead letters.
+"""A worker of the stream: from its partitions of the log to features, the lake and the dead letters.
 
-Order of a commit: lake parts, dead letters, then the commit file. A step that fails is tried again before
-anything more is read. After a crash the stream goes on from the offsets committed before: lake parts past
-them are discarded, dead letters carry their offset so that readers see them once, and the keeper recognises
-events that it has.
+A micro-batch is folded into the state, then published: titles through the keeper, members into the online
+store. What cannot be published, or committed, is tried again before anything more is read, so a slow part
+slows the reading down instead of filling memory. Order of a commit: lake parts, dead letters, state,
+then the commit file. After a crash the stream goes on from there: lake parts past it are discarded, dead
+letters carry their offset so that readers see them once, and the log is read again.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ import os
 import queue
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -24,22 +25,25 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from matinee.config import Settings
-from matinee.errors import Unavailable
+from matinee.errors import MatineeError, Unavailable
 from matinee.events import lake
 from matinee.events.dead_letters import DeadLetters
-from matinee.events.kafka import EventProducer, Message, PartitionConsumer, cluster_id
+from matinee.events.kafka import Batch, EventProducer, PartitionConsumer, cluster_id
 from matinee.events.validate import Rejected, Validator
-from matinee.features import commits
-from matinee.features.titles import read_catalogue
+from matinee.features.commits import Commit, Commits, FencedError, StateTables, add_counts
+from matinee.features.group import PartitionGroup, Push, Taken, Views
+from matinee.features.online_writer import Online, online_writer
+from matinee.features.restore import restore
+from matinee.features.titles import genres_of, read_catalogue
 from matinee.schema import LAKE_SCHEMA
 
 logger = logging.getLogger(__name__)
 
 COMMIT_S = 1.0
 """Longest time an event that is online waits to be committed."""
-COMMIT_EVENTS = 50_000
+COMMIT_EVENTS = 100_000
 """Most events that wait to be committed."""
-RETRY_S = 1.0
+RETRY_S = 0.5
 """Pause after a failure before it is tried again."""
 SAMPLES = 2_000
 """Most events over which freshness is measured: the latest ones."""
@@ -50,47 +54,57 @@ ANSWER_S = 2.0
 """Longest that a question about the log waits for the reading thread, which alone may use the consumer."""
 
 
-class Acceptor(Protocol):
-    """What a worker hands events to (`keeper.Keeper`)."""
+class Titles(Protocol):
+    """What a worker tells of titles (`keeper.Keeper`)."""
 
-    def add(self, events: pa.Table, log: str) -> npt.NDArray[np.bool_]:
-        """See `keeper.Keeper.add`."""
+    def push(self, push: Push) -> dict[str, int]:
+        """See `keeper.Keeper.push`."""
 
 
 @dataclass
 class _Pending:
-    """What is online, or refused, and not committed. `since`: monotonic seconds of the first; 0: nothing."""
+    """What is not committed. `since`: monotonic seconds of the first message; 0: there is nothing."""
 
     events: list[pa.Table] = field(default_factory=list)
     rejected: list[tuple[Rejected, tuple[int, int]]] = field(default_factory=list)
-    duplicates: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
     last_event_time: int = 0
     messages: int = 0
     since: float = 0.0
-
-    @property
-    def rows(self) -> int:
-        """Accepted events."""
-        return sum(table.num_rows for table in self.events)
 
 
 class Worker:
     """Reads some partitions of the events topic.
 
     Args:
-        name: of its commit file; one live worker has it at a time.
+        name: of its commits; one live worker of an epoch has it.
         partitions: those it reads.
-        keeper: takes what is accepted.
+        views: what it computes.
+        keeper: is told of titles.
+        online: takes members' rows; None: the home's feature store.
+        epoch: the placement that it belongs to.
     """
 
     def __init__(
-        self, settings: Settings, bootstrap: str, *, name: str, partitions: Sequence[int], keeper: Acceptor
+        self,
+        settings: Settings,
+        bootstrap: str,
+        *,
+        name: str,
+        partitions: Sequence[int],
+        views: Views,
+        keeper: Titles,
+        online: Online | None = None,
+        epoch: int = 0,
     ) -> None:
         self.name = name
         self._settings = settings
         self._bootstrap = bootstrap
         self._partitions = list(partitions)
+        self._views = views
         self._keeper = keeper
+        self._online = online or online_writer(settings, views)
+        self._commits = Commits(settings.stream_state)
         self._validator = Validator(
             titles=read_catalogue(settings).title_ids,
             future_tolerance_s=settings.serving.future_tolerance_s,
@@ -99,12 +113,18 @@ class Worker:
         self._producer = EventProducer(settings.kafka, bootstrap)
         self._dead_letters = DeadLetters(self._producer, settings.kafka.dead_letters_topic)
         self._consumer: PartitionConsumer | None = None
+        self._group: PartitionGroup | None = None
         self._cluster = ""
         self._positions: dict[int, int] = {}
-        self._owed = False
-        self._done = commits.Commit()
+        self._done = Commit(name=name, epoch=epoch, partitions=self._partitions)
         self._pending = _Pending()
+        self._changes: list[StateTables] = []
+        self._owed: Push | None = None
+        self._arrived: list[npt.NDArray[np.int64]] = []
+        self._commit_owed = False
+        self._generation: str | None = None
         self._samples: deque[tuple[float, float]] = deque(maxlen=SAMPLES)
+        self._written: dict[str, int] = {}
         self._state, self._reason = "starting", ""
         self._lag = 0
         self._turned_at = time.monotonic()
@@ -121,27 +141,31 @@ class Worker:
         """Read one micro-batch, put it online, commit where it is time; returns the messages read.
 
         Raises:
-            Unavailable: the broker or the online store does not answer.
+            Unavailable: the broker, the keeper or the online store does not answer.
             StorageError: the lake, the commit or the online store cannot be written.
+            FencedError: the partitions were placed anew.
         """
-        if self._owed:
+        self._publish()
+        if self._commit_owed:
             self.commit()
         consumer = self._opened()
+        self._publish()
         stream = self._settings.stream
-        messages = consumer.poll(stream.batch_events, stream.linger_ms)
+        batch = consumer.poll_batch(stream.batch_events, stream.linger_ms)
         if consumer.cluster_id != self._cluster:
             self.commit()
             self._cluster = consumer.cluster_id
             self._positions = dict.fromkeys(self._partitions, 0)
-        if messages:
-            self._take(messages)
+        if batch.values:
+            self._take(batch)
+            self._publish()
         pending = self._pending
         waited = time.monotonic() - pending.since if pending.since else 0.0
         if waited >= COMMIT_S or pending.messages >= COMMIT_EVENTS:
             self.commit()
         self._answer(consumer)
         self._turned_at = time.monotonic()
-        return len(messages)
+        return len(batch.values)
 
     def commit(self) -> None:
         """Make everything read so far durable.
@@ -149,11 +173,13 @@ class Worker:
         Raises:
             StorageError: no room; nothing is committed.
             Unavailable: dead letters are not taken; nothing is committed.
+            FencedError: the partitions were placed anew; nothing is committed.
         """
         pending = self._pending
         if not pending.since:
             return
-        self._owed = True
+        self._commit_owed = True
+        self._commits.check(self._done.epoch)
         if pending.events:
             lake.write_part(
                 self._settings.paths.events, pa.concat_tables(pending.events), cluster=self._cluster
@@ -165,18 +191,11 @@ class Worker:
                 positions=[place for _, place in pending.rejected],
             )
             self._producer.flush(FLUSH_S)
-        done = self._done
-        committed = commits.Commit(
-            offsets={**done.offsets, self._cluster: dict(self._positions)},
-            events=done.events + pending.rows,
-            duplicates=done.duplicates + pending.duplicates,
-            dead_letters=done.dead_letters + len(pending.rejected),
-            last_event_time=max(done.last_event_time, pending.last_event_time),
-        )
-        commits.write(self._settings.paths.stream, self.name, committed)
-        self._done = committed
-        self._owed = False
+        assert self._group is not None
+        self._write_commit(self._group, whole=self._commits.outgrown(self._done))
+        self._commit_owed = False
         self._pending = _Pending()
+        self._refill()
 
     def caught_up(self) -> bool:
         """Whether everything in the log now is online and committed; commits where that is all it lacks.
@@ -194,22 +213,30 @@ class Worker:
             return False
 
     def status(self) -> dict[str, Any]:
-        """Figures of this worker: counts (committed and not), lag, state and reason, freshness samples."""
+        """Figures of this worker.
+
+        Returns:
+            name, state and reason, counts (of this epoch, committed and not), committed (events),
+            last_event_time, lag (messages not read), since_turn_s, freshness_s (samples, seconds), restored
+            (whether it goes on from the commit), written (per view, microseconds of its last write),
+            state_bytes, pid.
+        """
         self.caught_up()
-        done, pending = self._done, self._pending
+        done, pending, group = self._done, self._pending, self._group
         recent = time.monotonic() - SAMPLES_S
         return {
             "name": self.name,
             "state": self._state,
             "reason": self._reason,
-            "events": done.events + pending.rows,
-            "committed": done.events,
-            "duplicates": done.duplicates + pending.duplicates,
-            "dead_letters": done.dead_letters + len(pending.rejected),
+            "counts": dict(Counter(done.counts) + pending.counts),
+            "committed": done.counts.get("events", 0),
             "last_event_time": max(done.last_event_time, pending.last_event_time),
             "lag": self._lag,
             "since_turn_s": time.monotonic() - self._turned_at,
             "freshness_s": [age for online_at, age in list(self._samples) if online_at >= recent],
+            "restored": group is not None,
+            "written": dict(self._written),
+            "state_bytes": group.nbytes if group is not None else 0,
             "pid": os.getpid(),
         }
 
@@ -219,8 +246,9 @@ class Worker:
         if self._thread is not None:
             self._thread.join()
         try:
+            self._publish()
             self.commit()
-        except (OSError, RuntimeError) as failure:
+        except (MatineeError, OSError, RuntimeError) as failure:
             logger.warning("%s ends without its last commit: %s", self.name, failure)
         self._close()
         self._producer.close()
@@ -231,30 +259,31 @@ class Worker:
             try:
                 self.turn()
                 self._state, self._reason = "running", ""
+            except FencedError as failure:
+                logger.warning("%s ends: %s", self.name, failure)
+                self._state, self._reason = "fenced", str(failure)
+                break
             except Exception as failure:
                 if self._state != "failed":
                     logger.warning("%s: %s; trying again", self.name, failure)
                 self._state, self._reason = "failed", str(failure)
                 self._turned_at = time.monotonic()
                 self._close()
-                while not self._questions.empty():
-                    self._questions.get().set_result(False)
+                self._refuse_questions()
                 self._stopping.wait(RETRY_S)
+        self._refuse_questions()
 
     def _opened(self) -> PartitionConsumer:
-        """The consumer. The first one starts at the committed offsets, with the lake cut back to them."""
+        """The consumer. The first one starts at the committed offsets, with state and lake as they were."""
         if self._consumer is not None:
             return self._consumer
         settings = self._settings
         cluster = cluster_id(settings.kafka, self._bootstrap)
-        if cluster != self._cluster:
+        if self._group is None:
+            self._restore(cluster)
+        elif cluster != self._cluster:
             self.commit()
-            stored = commits.read(settings.paths.stream)
-            furthest = commits.offsets(stored, cluster)
-            positions = {partition: furthest.get(partition, 0) for partition in self._partitions}
-            lake.discard_after(settings.paths.events, cluster, positions)
-            self._done = stored.get(self.name, commits.Commit())
-            self._cluster, self._positions = cluster, positions
+            self._cluster, self._positions = cluster, dict.fromkeys(self._partitions, 0)
         consumer = PartitionConsumer(
             settings.kafka, self._bootstrap, settings.kafka.events_topic, self._partitions, self._positions
         )
@@ -263,6 +292,43 @@ class Worker:
             raise Unavailable(f"Kafka at {self._bootstrap} became another cluster while it was opened")
         self._consumer = consumer
         return consumer
+
+    def _restore(self, cluster: str) -> None:
+        restored = restore(
+            self._commits,
+            self._settings.paths.events,
+            partitions=self._partitions,
+            cluster=cluster,
+            views=self._views,
+            genres=genres_of(read_catalogue(self._settings)),
+        )
+        epoch = self._done.epoch
+        own = next((c for c in self._commits.read() if (c.epoch, c.name) == (epoch, self.name)), self._done)
+        counts = add_counts([own.counts, {"events": restored.events}])
+        self._done = replace(own, partitions=self._partitions, offsets=restored.offsets, counts=counts)
+        self._positions = restored.positions
+        self._cluster = cluster
+        self._write_commit(restored.group, whole=True)
+        self._owed = restored.group.push(cluster, self._positions, whole=True)
+        self._group = restored.group
+
+    def _write_commit(self, group: PartitionGroup, *, whole: bool) -> None:
+        done, pending = self._done, self._pending
+        if whole:
+            group.prune()
+            self._changes = group.snapshot()
+        else:
+            self._changes.extend(group.changes())
+        committed = replace(
+            done,
+            offsets={**done.offsets, self._cluster: dict(self._positions)},
+            counts=add_counts([done.counts, pending.counts]),
+            last_event_time=max(done.last_event_time, pending.last_event_time),
+            newest=dict(group.newest),
+            tables=group.tables,
+        )
+        self._done = self._commits.write(committed, self._changes, whole=whole)
+        self._changes = []
 
     def _answer(self, consumer: PartitionConsumer) -> None:
         """Compare the log's end with what is read, for those who asked `caught_up`."""
@@ -281,39 +347,84 @@ class Worker:
         for question in asked:
             question.set_result(known and not self._lag)
 
-    def _take(self, messages: Sequence[Message]) -> None:
-        parsed = self._validator.parse([message.value for message in messages], now=time.time_ns() // 1000)
-        places = np.array([(message.partition, message.offset) for message in messages], dtype=np.int64)
-        good = places[parsed.rows]
+    def _take(self, batch: Batch) -> None:
+        group, pending = self._group, self._pending
+        assert group is not None
+        parsed = self._validator.parse(batch.values, now=time.time_ns() // 1000)
+        rows = parsed.rows
         events = pa.table(
             [
                 *parsed.events.columns,
-                pa.array(good[:, 0], pa.int32()),
-                pa.array(good[:, 1]),
-                pa.nulls(len(good), pa.int64()),
+                pa.array(batch.partition[rows], pa.int32()),
+                pa.array(batch.offset[rows]),
+                pa.nulls(len(rows), pa.int64()),
             ],
             schema=LAKE_SCHEMA,
         )
-        pending = self._pending
-        if events.num_rows:
-            accepted = self._keeper.add(events, self._cluster)
-            now = time.time_ns() // 1000
-            pending.duplicates += int((~accepted).sum())
-            kept = events.filter(pa.array(accepted))
-            if kept.num_rows:
-                pending.events.append(kept)
-                latest = int(kept["event_time"].cast(pa.int64()).to_numpy().max())
-                pending.last_event_time = max(pending.last_event_time, latest)
-                ingested = kept["ingest_time"].cast(pa.int64()).to_numpy()[-SAMPLES:]
-                online_at = time.monotonic()
-                self._samples.extend((online_at, age) for age in ((now - ingested) / 1e6).tolist())
-        for rejected in parsed.rejected:
-            partition, offset = places[rejected.row].tolist()
-            pending.rejected.append((rejected, (partition, offset)))
-        for partition, offset in places.tolist():
-            self._positions[partition] = max(self._positions.get(partition, 0), offset + 1)
-        pending.messages += len(messages)
+        taken = group.take(events)
         pending.since = pending.since or time.monotonic()
+        pending.messages += len(batch.values)
+        for rejected in parsed.rejected:
+            place = (int(batch.partition[rejected.row]), int(batch.offset[rejected.row]))
+            pending.rejected.append((rejected, place))
+        pending.counts["dead_letters"] += len(parsed.rejected)
+        self._note_late(batch, rows, taken)
+        pending.counts["events"] += taken.events.num_rows
+        pending.counts["duplicates"] += taken.duplicates
+        if taken.events.num_rows:
+            pending.events.append(taken.events)
+            times = taken.events["event_time"].cast(pa.int64()).to_numpy()
+            pending.last_event_time = max(pending.last_event_time, int(times.max()))
+            self._arrived.append(taken.events["ingest_time"].cast(pa.int64()).to_numpy()[-SAMPLES:])
+        for partition in np.unique(batch.partition).tolist():
+            self._positions[partition] = int(batch.offset[batch.partition == partition].max()) + 1
+        self._owed = group.push(self._cluster, self._positions)
+
+    def _note_late(self, batch: Batch, rows: npt.NDArray[np.int64], taken: Taken) -> None:
+        """Count what is late for a view, and send it to the dead letters where the view wants that."""
+        for view, count in taken.late.items():
+            self._pending.counts[f"late/{view}"] += count
+        kept = rows[taken.new]
+        for view, late in taken.letters.items():
+            for row in kept[late].tolist():
+                reason = f"late for feature view {view}: more than its lateness behind its partition"
+                rejected = Rejected(row=row, reason=reason, payload=batch.values[row])
+                self._pending.rejected.append((rejected, (int(batch.partition[row]), int(batch.offset[row]))))
+
+    def _publish(self) -> None:
+        """Put online what is folded in: titles, then members, in the views' order."""
+        group = self._group
+        if group is None:
+            return
+        if self._owed is not None:
+            self._written.update(self._keeper.push(self._owed))
+            self._owed = None
+        now = 0
+        for view, due in group.due.items():
+            if due:
+                self._online.write_online(view, group.rows(view))
+                due.clear()
+                now = time.time_ns() // 1000
+                self._written[view] = now
+        if self._arrived:
+            now = now or time.time_ns() // 1000
+            online_at = time.monotonic()
+            for arrived in self._arrived:
+                self._samples.extend((online_at, age) for age in ((now - arrived) / 1e6).tolist())
+            self._arrived.clear()
+
+    def _refill(self) -> None:
+        """Publish everything again where the online store lost what it held."""
+        generation = self._online.generation()
+        if self._generation is not None and generation != self._generation:
+            logger.warning("%s: the online store lost its values; publishing all of them", self.name)
+            if self._group is not None:
+                self._group.publish_all()
+        self._generation = generation
+
+    def _refuse_questions(self) -> None:
+        while not self._questions.empty():
+            self._questions.get().set_result(False)
 
     def _close(self) -> None:
         if self._consumer is not None:

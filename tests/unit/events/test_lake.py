@@ -231,3 +231,27 @@ def test_interactions_are_first_watches_in_time_order(tmp_path: Path) -> None:
     kinds = (found.member.dtype, found.title.dtype, found.time.dtype, found.value.dtype)
     assert kinds == (np.int32, np.int32, np.int64, np.float32)
     assert len(lake.read_interactions(tmp_path / "none", catalogue)) == 0
+
+
+def test_small_parts_are_joined_and_nothing_is_read_twice(tmp_path: Path) -> None:
+    for offset in range(lake.LEAST_RUN + 3):
+        lake.write_part(tmp_path, rows((0, offset), (1, offset)), cluster="c")
+    lake.write_part(tmp_path, rows((0, 1)), cluster="other")
+    before = sorted(ids(tmp_path))
+    kept = next(part.path for part in lake.parts(tmp_path) if (part.cluster, part.partition) == ("c", 0))
+    copy = kept.read_bytes()
+    assert lake.compact(tmp_path, "c", {0: lake.LEAST_RUN, 1: 5}) == lake.LEAST_RUN - 1
+    assert sorted(ids(tmp_path)) == before
+    kept.write_bytes(copy)
+    assert sorted(ids(tmp_path)) == before
+    assert len([part for part in lake.parts(tmp_path) if part.partition == 0]) == 1 + 3 + 1
+    assert lake.discard_after(tmp_path, "c", {0: 7}) == lake.LEAST_RUN - 7 + 3
+
+
+def test_large_parts_end_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lake, "LARGE_OFFSETS", 40)
+    for offset in range(100):
+        lake.write_part(tmp_path, rows((0, offset)), cluster="c")
+    assert lake.compact(tmp_path, "c", {0: 100}) == 2 * 39
+    assert [(part.first, part.last) for part in lake.parts(tmp_path)][:3] == [(0, 39), (40, 79), (80, 80)]
+    assert lake.compact(tmp_path, "c", {0: 100}) == 0
