@@ -58,6 +58,7 @@ class EmbeddedWriter:
     def __init__(self, settings: Settings, views: Views) -> None:
         self._path = settings.paths.feast / "online.db"
         self._rows = SqliteRows(self._path)
+        declared: list[tuple[str, str, pa.Schema]]
         declared = [(view.name, view.key, view.schema) for view in views.aggregates]
         declared += [(view.name, view.key, view.schema) for view in views.histories]
         self._keys: Mapping[str, str] = {name: key for name, key, _ in declared}
