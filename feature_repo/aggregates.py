@@ -6,7 +6,7 @@ from entities import member, title
 from feast import FeatureView, Field, FileSource
 from feast.types import Array, FeastType, Float64, Int64, String
 
-from matinee.schema import Aggregate, AggregateView, EventType, Expectation, Function, Window
+from matinee.schema import AGGREGATE_TAG, Aggregate, AggregateView, EventType, Expectation, Function, Window
 
 _HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
 _ENTITIES = {"member_id": member, "title_id": title}
@@ -26,7 +26,7 @@ def feast_view(view: AggregateView) -> FeatureView:
             "ttl": str(view.ttl) if view.ttl else "none",
             "freshness_s": f"{view.freshness.total_seconds():g}",
             "computed_by": "stream and batch",
-            "aggregate": view.to_json(),
+            AGGREGATE_TAG: view.to_json(),
         },
         source=FileSource(
             name=view.name,

@@ -12,7 +12,7 @@ from feast.types import Array, Float64, Int64, String
 
 _FOREVER = timedelta(0)
 _TAGS = {"owner": "matinee", "ttl": "none"}
-_STREAMED = {**_TAGS, "computed_by": "stream and batch"}
+_STREAMED = {**_TAGS, "computed_by": "stream and batch", "freshness_s": "5"}
 
 member_activity = FeatureView(
     name="member_activity",

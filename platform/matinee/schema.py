@@ -426,6 +426,10 @@ class Aggregate:
         return pa.float64()
 
 
+AGGREGATE_TAG = "aggregate"
+"""The tag of a feature view that holds `AggregateView.to_json`."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class AggregateView:
     """A feature view that is declared as aggregates over events and computed by stream and batch alike.

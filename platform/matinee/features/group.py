@@ -9,7 +9,7 @@ whichever worker read it.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 import numpy as np
@@ -23,6 +23,7 @@ from matinee.features.exact import Integers
 from matinee.features.history import History
 from matinee.features.seen import SeenIds
 from matinee.features.transforms import VIEWS, WATCH_SCHEMA, Genres, View, watches_of
+from matinee.features.trust.expectations import ViewExpectations, Violations
 from matinee.schema import AggregateView
 
 _MEMBER, _TITLE = "member/", "title/"
@@ -35,25 +36,27 @@ class Views:
     Args:
         aggregates: declared as aggregates over windows.
         histories: computed from the whole history of a key (`transforms.VIEWS`).
+        expectations: by view, what its values are expected to be.
+        objectives: by view, seconds from an event's arrival to its values being readable.
     """
 
     aggregates: Sequence[AggregateView]
     histories: Sequence[View] = tuple(VIEWS.values())
-
-    @classmethod
-    def declared(cls, aggregates: Mapping[str, AggregateView], names: Collection[str]) -> Views:
-        """The views of a feature store: its aggregate views, and of VIEWS those it has."""
-        return cls(
-            aggregates=list(aggregates.values()),
-            histories=[view for view in VIEWS.values() if view.name in names],
-        )
+    expectations: Mapping[str, ViewExpectations] = field(default_factory=dict)
+    objectives: Mapping[str, float] = field(default_factory=dict)
 
     def of(self, key: str) -> Views:
         """Those of members or those of titles."""
-        return Views(
+        return replace(
+            self,
             aggregates=[view for view in self.aggregates if view.key == key],
             histories=[view for view in self.histories if view.key == key],
         )
+
+    def check(self, violations: Violations, name: str, rows: pa.Table) -> None:
+        """Count where rows of a view are not what is expected of them."""
+        if name in self.expectations:
+            violations.add(self.expectations[name], rows)
 
     @property
     def names(self) -> list[str]:
@@ -297,3 +300,8 @@ def _named(prefix: str, tables: StateTables) -> StateTables:
 def of_partitions(events: pa.Table, partitions: Collection[int]) -> pa.Table:
     """The events of some partitions."""
     return events.filter(pc.is_in(events["partition"], pa.array(sorted(partitions), pa.int32())))
+
+
+def newest_event(rows: pa.Table) -> int:
+    """The latest event_timestamp of a view's rows, microseconds; 0 where there are none."""
+    return int(rows["event_timestamp"].cast(pa.int64()).to_numpy().max(initial=0))

@@ -12,6 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,11 +20,12 @@ import pyarrow as pa
 from matinee.config import Settings
 from matinee.events import lake
 from matinee.features.aggregates import AggregateState
-from matinee.features.group import Push, Views
+from matinee.features.group import Push, Views, newest_event
 from matinee.features.history import History
 from matinee.features.online_writer import Online, online_writer
 from matinee.features.titles import genres_of, read_catalogue
 from matinee.features.transforms import WATCH_COLUMNS, Genres, watches_of
+from matinee.features.trust.expectations import Violations
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +56,7 @@ class Keeper:
         self._lock = threading.Lock()
         self._due: dict[str, set[str]] = {name: set() for name in views.names}
         self._generation: str | None = None
-        self._written: dict[str, int] = {}
+        self._violations = Violations()
         self._pruned_at = time.monotonic()
 
     def restore(self, events: pa.Table, upto: Mapping[tuple[str, int], int]) -> None:
@@ -74,14 +76,19 @@ class Keeper:
         """Take what a worker tells; the titles' rows are online when this returns.
 
         Returns:
-            Per view, microseconds of its last write.
+            Per view written now, the latest event time among its rows, microseconds.
         """
         with self._lock:
             self._unite(push)
-            if self._views.names:
-                self._refill()
-                self._flush()
-            return dict(self._written)
+            if not self._views.names:
+                return {}
+            self._refill()
+            return self._flush()
+
+    def violations(self) -> list[dict[str, Any]]:
+        """Where titles' rows were not what is expected of them (`Violations.status`)."""
+        with self._lock:
+            return self._violations.status()
 
     def _refill(self) -> None:
         generation = self._online.generation()
@@ -130,7 +137,8 @@ class Keeper:
             self._watched[key] = max(position, self._watched.get(key, 0))
         return watches if new.all() else watches.filter(pa.array(new))
 
-    def _flush(self) -> None:
+    def _flush(self) -> dict[str, int]:
+        written = {}
         for name in self._views.names:
             due = self._due[name]
             if not due:
@@ -140,8 +148,10 @@ class Keeper:
             else:
                 rows = self._state.rows(name, due)
             self._online.write_online(name, rows)
-            self._written[name] = time.time_ns() // 1000
             due.clear()
+            self._views.check(self._violations, name, rows)
+            written[name] = newest_event(rows)
+        return written
 
 
 class HomeKeeper(Keeper):

@@ -12,7 +12,8 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -25,8 +26,10 @@ from matinee.features.commits import Commits, Epoch, add_counts
 from matinee.features.group import Push, Views
 from matinee.features.keeper import HomeKeeper
 from matinee.features.titles import read_catalogue
+from matinee.features.transforms import VIEWS
+from matinee.features.trust.expectations import ViewExpectations, Violation, merged
 from matinee.features.worker import Worker
-from matinee.schema import Decision
+from matinee.schema import AGGREGATE_TAG, AggregateView, Decision
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +44,8 @@ STALLED_S = 60.0
 STOP_S = 30.0
 CALM_S = 120.0
 """How long nothing must be left unread before a worker is taken away."""
+FRESHNESS_S = 5.0
+"""Seconds within which an event's values are to be readable, where a view does not say."""
 COUNT_S = 15.0
 """How often the topic's partitions are counted."""
 _RESTART_PAUSE_S = 1.0
@@ -67,9 +72,8 @@ def start(settings: Settings, bootstrap: str) -> Any:
 
     read_catalogue(settings)
     ensure_topics(settings.kafka, bootstrap)
-    store = FeatureStore(settings)
-    store.prepare()
-    views = Views.declared(store.aggregate_views(), store.views())
+    FeatureStore(settings).prepare()
+    views = _declared(settings)
     _replace_running()
     actor = ray.remote(Supervisor).options(
         name=NAME, namespace=NAMESPACE, num_cpus=0, max_restarts=-1, max_task_retries=0, max_concurrency=8
@@ -171,6 +175,7 @@ class Supervisor:
         self._workers: dict[str, Any] = {}
         self._reports: dict[str, Mapping[str, Any]] = {}
         self._settled = False
+        self._title_violations: list[Violation] = []
         self._pace = _Pace()
         self._counted_at = time.monotonic()
         self._restarts = 0
@@ -187,10 +192,10 @@ class Supervisor:
             state ("starting", "running", "failed", "stopped") with its reason, events, duplicates,
             dead_letters, late (per view), lag (messages not yet online), freshness_p50_s and
             freshness_p99_s (seconds from ingest to online over the events of the last minute; None without
-            one), last_event_time (microseconds, None before the first), views (per view written: the time
-            of its last write, microseconds, and the freshness of the workers that wrote it), workers
-            (alive), epoch, restarts, state_bytes, in_lake (events at rest), pids (of "supervisor", "keeper"
-            and each worker).
+            one), last_event_time (microseconds, None before the first), views (per view: last_write and
+            newest_event, microseconds, freshness_p50_s, freshness_p99_s, objective_s), violations (of
+            expectations, as `trust.expectations.Violation` with counts), workers (alive), epoch, restarts,
+            state_bytes, in_lake (events at rest), pids (of "supervisor", "keeper" and each worker).
         """
         with self._lock:
             handles = dict(self._workers)
@@ -199,15 +204,7 @@ class Supervisor:
             self._reports.update({name: each for name, each in fresh.items() if name in self._workers})
             reports = list(self._reports.values())
         counts = add_counts([self._epoch.carried, *(report["counts"] for report in reports)])
-        samples = np.array([sample for report in reports for sample in report["freshness_s"]])
-        quantiles = {
-            f"freshness_{name}_s": float(np.percentile(samples, share)) if len(samples) else None
-            for name, share in (("p50", 50), ("p99", 99))
-        }
-        written: dict[str, int] = {}
-        for report in reports:
-            for view, at in report["written"].items():
-                written[view] = max(at, written.get(view, 0))
+        ages = [age for report in reports for view in report["views"].values() for age in view["freshness_s"]]
         failed = [f"{r['name']}: {r['reason']}" for r in reports if r["state"] == "failed"]
         state, reason = ("failed", "; ".join(failed)) if failed else (self._state, self._reason)
         times = [report["last_event_time"] for report in reports]
@@ -217,9 +214,10 @@ class Supervisor:
             **{name: counts.get(name, 0) for name in ("events", "duplicates", "dead_letters")},
             "late": {name.removeprefix("late/"): n for name, n in counts.items() if name.startswith("late/")},
             "lag": sum(report["lag"] for report in reports),
-            **quantiles,
+            **_quantiles(ages),
             "last_event_time": max([self._epoch.last_event_time, *times]) or None,
-            "views": {view: {"last_write": at, **quantiles} for view, at in written.items()},
+            "views": self._view_figures(reports),
+            "violations": self._violations(reports),
             "workers": len(fresh),
             "epoch": self._epoch.number,
             "restarts": self._restarts,
@@ -231,6 +229,32 @@ class Supervisor:
                 **{name: report["pid"] for name, report in fresh.items()},
             },
         }
+
+    def _view_figures(self, reports: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+        figures: dict[str, dict[str, Any]] = {}
+        for name in self._views.names:
+            known = [report["views"][name] for report in reports if name in report["views"]]
+            if known:
+                figures[name] = {
+                    "last_write": max(each["last_write"] for each in known),
+                    "newest_event": max(each["newest_event"] for each in known),
+                    **_quantiles([age for each in known for age in each["freshness_s"]]),
+                    "objective_s": self._views.objectives.get(name),
+                }
+        return figures
+
+    def _violations(self, reports: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Of members by worker, of titles by the keeper: one a view, feature and rule."""
+        import ray
+
+        found = [Violation(**each) for report in reports for each in report["violations"]]
+        if self._keeper is not None:
+            try:
+                known = ray.get(self._keeper.violations.remote(), timeout=1.0)
+                self._title_violations = [Violation(**each) for each in known]
+            except ray.exceptions.RayError:
+                pass
+        return [asdict(each) for each in merged([*found, *self._title_violations])]
 
     def rescale(self, workers: int) -> int:
         """Place the partitions on this many workers; returns how many there are then.
@@ -458,6 +482,42 @@ class Supervisor:
             except ray.exceptions.RayError:
                 return
             time.sleep(0.01)
+
+
+def _declared(settings: Settings) -> Views:
+    """The views of the home's registry that a stream computes, with what is expected of them."""
+    from matinee.features.store.declared import declared
+
+    found = declared(settings).views
+    aggregates = {
+        name: AggregateView.from_json(view.tags[AGGREGATE_TAG])
+        for name, view in found.items()
+        if AGGREGATE_TAG in view.tags
+    }
+    histories = [view for view in VIEWS.values() if view.name in found]
+    names = [*aggregates, *(view.name for view in histories)]
+    tagged = {
+        name: {each.name: each.tags["expect"] for each in found[name].features if "expect" in each.tags}
+        for name in names
+    }
+    return Views(
+        aggregates=list(aggregates.values()),
+        histories=histories,
+        expectations={
+            name: ViewExpectations.of(aggregates[name])
+            if name in aggregates
+            else ViewExpectations.of_tags(name, tagged[name])
+            for name in names
+        },
+        objectives={name: float(found[name].tags.get("freshness_s", FRESHNESS_S)) for name in names},
+    )
+
+
+def _quantiles(ages: Sequence[float]) -> dict[str, float | None]:
+    return {
+        f"freshness_{name}_s": float(np.percentile(ages, share)) if len(ages) else None
+        for name, share in (("p50", 50), ("p99", 99))
+    }
 
 
 class _Pace:

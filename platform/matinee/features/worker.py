@@ -31,10 +31,11 @@ from matinee.events.dead_letters import DeadLetters
 from matinee.events.kafka import Batch, EventProducer, PartitionConsumer, cluster_id
 from matinee.events.validate import Rejected, Validator
 from matinee.features.commits import Commit, Commits, FencedError, StateTables, add_counts
-from matinee.features.group import PartitionGroup, Push, Taken, Views
+from matinee.features.group import PartitionGroup, Push, Taken, Views, newest_event
 from matinee.features.online_writer import Online, online_writer
 from matinee.features.restore import restore
 from matinee.features.titles import genres_of, read_catalogue
+from matinee.features.trust.expectations import Violations
 from matinee.schema import LAKE_SCHEMA
 
 logger = logging.getLogger(__name__)
@@ -46,7 +47,9 @@ COMMIT_EVENTS = 100_000
 RETRY_S = 0.5
 """Pause after a failure before it is tried again."""
 SAMPLES = 2_000
-"""Most events over which freshness is measured: the latest ones."""
+"""Most events over which a view's freshness is measured: the latest ones."""
+SAMPLES_A_BATCH = 200
+"""Most events of one micro-batch among them."""
 SAMPLES_S = 60.0
 """Events that went online longer ago are left out of freshness."""
 FLUSH_S = 10.0
@@ -71,6 +74,21 @@ class _Pending:
     last_event_time: int = 0
     messages: int = 0
     since: float = 0.0
+
+
+@dataclass
+class _Written:
+    """What was published of a view.
+
+    Args:
+        at: microseconds of the last write.
+        newest: the latest event time among the rows, microseconds.
+        ages: of the latest events: monotonic seconds of the write, and seconds from ingest to it.
+    """
+
+    at: int = 0
+    newest: int = 0
+    ages: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=SAMPLES))
 
 
 class Worker:
@@ -123,8 +141,8 @@ class Worker:
         self._arrived: list[npt.NDArray[np.int64]] = []
         self._commit_owed = False
         self._generation: str | None = None
-        self._samples: deque[tuple[float, float]] = deque(maxlen=SAMPLES)
-        self._written: dict[str, int] = {}
+        self._written: dict[str, _Written] = {}
+        self._violations = Violations()
         self._state, self._reason = "starting", ""
         self._lag = 0
         self._turned_at = time.monotonic()
@@ -217,9 +235,9 @@ class Worker:
 
         Returns:
             name, state and reason, counts (of this epoch, committed and not), committed (events),
-            last_event_time, lag (messages not read), since_turn_s, freshness_s (samples, seconds), restored
-            (whether it goes on from the commit), written (per view, microseconds of its last write),
-            state_bytes, pid.
+            last_event_time, lag (messages not read), since_turn_s, restored (whether it goes on from the
+            commit), views (per view written: last_write and newest_event, microseconds, and freshness_s,
+            samples in seconds), violations (`Violations.status`), state_bytes, pid.
         """
         self.caught_up()
         done, pending, group = self._done, self._pending, self._group
@@ -233,9 +251,16 @@ class Worker:
             "last_event_time": max(done.last_event_time, pending.last_event_time),
             "lag": self._lag,
             "since_turn_s": time.monotonic() - self._turned_at,
-            "freshness_s": [age for online_at, age in list(self._samples) if online_at >= recent],
             "restored": group is not None,
-            "written": dict(self._written),
+            "views": {
+                view: {
+                    "last_write": written.at,
+                    "newest_event": written.newest,
+                    "freshness_s": [age for at, age in list(written.ages) if at >= recent],
+                }
+                for view, written in list(self._written.items())
+            },
+            "violations": self._violations.status(),
             "state_bytes": group.nbytes if group is not None else 0,
             "pid": os.getpid(),
         }
@@ -375,7 +400,7 @@ class Worker:
             pending.events.append(taken.events)
             times = taken.events["event_time"].cast(pa.int64()).to_numpy()
             pending.last_event_time = max(pending.last_event_time, int(times.max()))
-            self._arrived.append(taken.events["ingest_time"].cast(pa.int64()).to_numpy()[-SAMPLES:])
+            self._arrived.append(taken.events["ingest_time"].cast(pa.int64()).to_numpy())
         for partition in np.unique(batch.partition).tolist():
             self._positions[partition] = int(batch.offset[batch.partition == partition].max()) + 1
         self._owed = group.push(self._cluster, self._positions)
@@ -396,22 +421,25 @@ class Worker:
         group = self._group
         if group is None:
             return
+        arrived = np.concatenate([np.empty(0, np.int64), *self._arrived])[-SAMPLES_A_BATCH:]
         if self._owed is not None:
-            self._written.update(self._keeper.push(self._owed))
+            for view, newest in self._keeper.push(self._owed).items():
+                self._note(view, newest, arrived)
             self._owed = None
-        now = 0
         for view, due in group.due.items():
             if due:
-                self._online.write_online(view, group.rows(view))
+                rows = group.rows(view)
+                self._online.write_online(view, rows)
                 due.clear()
-                now = time.time_ns() // 1000
-                self._written[view] = now
-        if self._arrived:
-            now = now or time.time_ns() // 1000
-            online_at = time.monotonic()
-            for arrived in self._arrived:
-                self._samples.extend((online_at, age) for age in ((now - arrived) / 1e6).tolist())
-            self._arrived.clear()
+                self._views.check(self._violations, view, rows)
+                self._note(view, newest_event(rows), arrived)
+        self._arrived.clear()
+
+    def _note(self, view: str, newest: int, arrived: npt.NDArray[np.int64]) -> None:
+        now, at = time.time_ns() // 1000, time.monotonic()
+        written = self._written.setdefault(view, _Written())
+        written.at, written.newest = now, max(newest, written.newest)
+        written.ages.extend((at, age) for age in ((now - arrived) / 1e6).tolist())
 
     def _refill(self) -> None:
         """Publish everything again where the online store lost what it held."""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from matinee.features import aggregates
 from matinee.features.group import PartitionGroup, Views
 from matinee.features.keeper import Keeper
-from matinee.features.transforms import VIEWS, rows_of, watches_of
+from matinee.features.transforms import rows_of, watches_of
 from matinee.schema import (
     LAKE_SCHEMA,
     TIMESTAMP,
@@ -236,7 +236,6 @@ def test_views_say_what_is_late_for_all_of_them():
     assert ONLY.bounded
     assert not BOTH.bounded
     assert BOTH.of("title_id").names == ["title_id_view", "title_popularity"]
-    assert Views.declared({}, ["member_watched"]).histories == [VIEWS["member_watched"]]
 
 
 def test_ids_and_state_of_long_ago_are_dropped_where_every_view_has_a_lateness():

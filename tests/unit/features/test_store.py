@@ -87,7 +87,7 @@ def test_historical_rows_keep_order_and_repeats_and_see_no_future(store):
 
 
 def test_unknown_names_are_refused_with_the_known_ones(store):
-    with pytest.raises(NotFound, match="known: dnn, gnn, serving"):
+    with pytest.raises(NotFound, match="known: .*dnn, .*serving"):
         store.features("nothing")
     with pytest.raises(NotFound, match=r"known: .*member_activity"):
         store.read_rows("nothing", ["m"])
