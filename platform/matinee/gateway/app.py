@@ -28,6 +28,7 @@ from matinee.gateway.messages import (
     Recommendations,
     SplitRequest,
     SplitState,
+    TitleFeaturesAnswer,
 )
 from matinee.gateway.metrics import MEDIA_TYPE, Measured, Metrics, Pipeline
 from matinee.gateway.problems import Problem, problem, shown
@@ -76,6 +77,7 @@ def build_app(settings: Settings, parts: Parts) -> FastAPI:
     metrics = Metrics(
         exposures=lambda: (parts.exposures.sent, parts.exposures.dropped),
         splits=parts.recommender.live_splits,
+        copies=parts.recommender.titles.ages,
     )
 
     @asynccontextmanager
@@ -152,6 +154,25 @@ def build_app(settings: Settings, parts: Parts) -> FastAPI:
             raise NotFound(f"member {shown(member_id)} has no features")
         event_time = _time(features.get("last_event_time"))
         return _json({"member_id": member_id, "event_time": event_time, "features": features})
+
+    @app.get(
+        "/v1/titles/{title_id:path}/features",
+        response_model=TitleFeaturesAnswer,
+        responses=_problems(404, 503),
+    )
+    async def title_features(title_id: str) -> Response:
+        """What this process holds of a title: a copy of the online store, with its age."""
+        titles = parts.recommender.titles
+        views = [
+            {
+                "view": view,
+                "event_time": _time(found["event_time"]),
+                "age_s": titles.ages()[view],
+                "features": found["features"],
+            }
+            for view, found in titles.features(title_id).items()
+        ]
+        return _json({"title_id": title_id, "views": views})
 
     @app.get("/v1/splits/{surface}", response_model=SplitState, responses=_problems(503))
     async def split(surface: str) -> Response:

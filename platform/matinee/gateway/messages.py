@@ -113,6 +113,22 @@ class MemberFeatures(BaseModel):
     features: dict[str, Any]
 
 
+class TitleView(BaseModel):
+    """A title's row of one feature view."""
+
+    view: str
+    event_time: str | None = Field(description="The latest event that counted, RFC 3339.")
+    age_s: float = Field(description="Seconds since the copy was known to be what the store holds.")
+    features: dict[str, Any]
+
+
+class TitleFeaturesAnswer(BaseModel):
+    """What the serving process holds of a title; views without a row are left out."""
+
+    title_id: str
+    views: list[TitleView]
+
+
 class SplitRequest(Body):
     """New weights of a surface."""
 

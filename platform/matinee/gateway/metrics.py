@@ -27,6 +27,7 @@ class Metrics:
     Args:
         exposures: gives (sent, dropped) so far.
         splits: gives version to share by surface.
+        copies: gives the age in seconds of each copy of a title view.
     """
 
     def __init__(
@@ -34,10 +35,12 @@ class Metrics:
         *,
         exposures: Callable[[], tuple[int, int]],
         splits: Callable[[], Mapping[str, Mapping[str, float]]],
+        copies: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
         self._registry = CollectorRegistry()
         self._exposures = exposures
         self._splits = splits
+        self._copies = copies
         self._requests = Counter(
             "matinee_requests", "Requests answered.", ("route", "method", "status"), registry=self._registry
         )
@@ -81,6 +84,14 @@ class Metrics:
             for version, share in shares.items():
                 weights.add_metric((surface, version), share)
         yield weights
+        ages = GaugeMetricFamily(
+            "matinee_title_copy_age_seconds",
+            "Seconds since a replica's copy of a title view was known to be what the online store holds.",
+            labels=("view",),
+        )
+        for view, age in self._copies().items():
+            ages.add_metric((view,), age)
+        yield ages
 
     def text(self) -> str:
         """The scrape."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,8 @@ from matinee.models.base import Model, Query, Scores
 from matinee.schema import Features, Ranking
 from matinee.serving import rank
 from matinee.serving.rank import Filters
+from matinee.serving.served import ServedLog
+from matinee.serving.titles import TitleFeatures
 from matinee.serving.versions import Live, LiveVersions
 
 T = TypeVar("T")
@@ -83,17 +86,26 @@ class Recommender:
         self._settings = settings
         self._max_k = settings.serving.max_k
         self._opened: OnlineReader | None = None
+        self._served: ServedLog | None = None
+        self._logging = False
+        self._beginning = threading.Lock()
         self._versions = LiveVersions(settings)
+        self.titles = TitleFeatures(settings)
 
     def start(self) -> None:
         """Load what is live, follow changes from now on, and open the feature store if it is there."""
         self._versions.start()
         with suppress(Unavailable):
             self._read(OnlineReader.check)
+        with suppress(Unavailable, NotFound):
+            self.titles.start()
 
     def close(self) -> None:
-        """Stop following changes."""
+        """Stop following changes, and write what the log of served features still holds."""
         self._versions.close()
+        self.titles.close()
+        if self._served is not None:
+            self._served.close()
 
     def weights(self, surface: str) -> Mapping[str, float]:
         """Version to share, as this replica applies it to a surface; empty where nothing is live."""
@@ -133,7 +145,8 @@ class Recommender:
             raise InvalidInput(f"k is {request.k}; accepted: 1 to {self._max_k}")
         cell, version = self._versions.plan.version(request.member_id, request.surface)
         now = time.time_ns() // 1000
-        state, reason = self._state(request.member_id)
+        request_id = str(uuid.uuid4())
+        state, reason = self._state(request.member_id, request_id)
         query, watched, reason = _query(version, state, now, reason)
         scores, parts = score(version.bundle.name, version.bundle.model, query)
         mask = version.titles.allowed(request.filters)
@@ -141,7 +154,7 @@ class Recommender:
             mask[watched] = False
         order = rank.top_k(scores, mask, request.k)
         ranking = Ranking(
-            request_id=str(uuid.uuid4()),
+            request_id=request_id,
             member_id=request.member_id,
             surface=request.surface,
             model_version=version.name,
@@ -158,9 +171,15 @@ class Recommender:
             features=state.features if state else {},
         )
 
-    def _state(self, member_id: str) -> tuple[MemberState | None, str | None]:
+    def _state(self, member_id: str, request_id: str) -> tuple[MemberState | None, str | None]:
+        """The member, and why nothing is known of them; a sampled request's reads are logged."""
+        log = self._served
         try:
-            state = self._read(lambda reader: reader.member(member_id))
+            if log is not None and log.takes(request_id):
+                state, reads = self._read(lambda reader: reader.observed(member_id))
+                log.put(request_id, member_id, time.time_ns() // 1000, reads)
+            else:
+                state = self._read(lambda reader: reader.member(member_id))
         except Unavailable:
             return None, "features_unavailable"
         return state, None if state else "unknown_member"
@@ -170,9 +189,28 @@ class Recommender:
         try:
             if self._opened is None:
                 self._opened = OnlineReader(self._settings)
-            return read(self._opened)
+            found = read(self._opened)
+            if not self._logging:
+                self._begin_logging(self._opened)
+            return found
         except NotFound as missing:
             raise Unavailable(f"features cannot be read yet: {missing}") from None
+
+    def _begin_logging(self, reader: OnlineReader) -> None:
+        """Log what is read from now on, where settings ask for it; `reader` has answered before."""
+        with self._beginning:
+            if self._logging:
+                return
+            monitoring = self._settings.monitoring
+            if monitoring.served_share:
+                views = {view: ("member_id", types) for view, types in reader.schemas().items()}
+                self._served = ServedLog(
+                    self._settings.paths.served,
+                    views,
+                    share=monitoring.served_share,
+                    keep_days=monitoring.served_days,
+                )
+            self._logging = True
 
 
 def score(

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import served_home
 
@@ -14,8 +15,11 @@ from matinee.config import Settings, load_settings
 from matinee.events.broker import LocalBroker
 from matinee.events.dead_letters import read_all
 from matinee.events.kafka import PartitionConsumer, ensure_topics
+from matinee.features.store import FeatureStore
+from matinee.features.transforms import TITLE_POPULARITY
 from matinee.gateway.assembly import assemble
 from matinee.gateway.messages import EventsAnswer, MemberFeatures, Recommendations, SplitState
+from matinee.schema import TIMESTAMP
 from matinee.serving.splits import Splits
 
 HOME_WATCHED = served_home.watched()
@@ -134,6 +138,29 @@ def test_k_out_of_range_is_named_with_what_is_accepted(api: Any, k: int) -> None
     answer = api.post("/v1/recommendations", json={"member_id": "m1", "k": k})
     assert answer.status_code == 422
     assert answer.json()["detail"] == f"k is {k}; accepted: 1 to 500"
+
+
+def test_features_of_a_title_come_from_a_copy_that_follows_the_store(api: Any, home: Settings) -> None:
+    assert api.get("/v1/titles/t5/features").json() == {"title_id": "t5", "views": []}
+    row = {name: 3 for name in ("plays_1d", "plays_7d", "plays_30d", "plays_all", "ratings_all")}
+    row |= {"title_id": "t5", "rating_mean_30d": None, "rating_mean_all": 4.5}
+    columns = [
+        pa.array([row[name]], TITLE_POPULARITY.field(name).type) for name in TITLE_POPULARITY.names[:-1]
+    ]
+    time_us = pa.array([served_home.START]).cast(TIMESTAMP)
+    FeatureStore(home).write_online(
+        "title_popularity", pa.table([*columns, time_us], schema=TITLE_POPULARITY)
+    )
+    deadline = time.monotonic() + 10
+    while not (views := api.get("/v1/titles/t5/features").json()["views"]):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    (view,) = views
+    assert (view["view"], view["features"]["plays_7d"]) == ("title_popularity", 3)
+    assert (view["features"]["rating_mean_all"], view["features"]["rating_mean_30d"]) == (4.5, None)
+    assert 0 <= view["age_s"] < 10
+    assert 'matinee_title_copy_age_seconds{view="title_popularity"}' in api.get("/metrics").text
+    assert api.get("/v1/titles/none/features").status_code == 404
 
 
 def test_features_of_a_member(api: Any) -> None:
@@ -346,6 +373,7 @@ def test_openapi_documents_every_route_and_problem(api: Any) -> None:
         "/v1/recommendations",
         "/v1/events",
         "/v1/members/{member_id}/features",
+        "/v1/titles/{title_id}/features",
         "/v1/splits/{surface}",
         "/healthz",
         "/readyz",
