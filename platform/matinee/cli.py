@@ -81,6 +81,11 @@ def parser() -> argparse.ArgumentParser:
     split.add_argument("--who", default="cli")
     split.add_argument("--why", default="")
 
+    features = add("features", _features, "the feature platform: its catalogue, its server, its workers")
+    features.add_argument("action", choices=["catalogue", "serve", "scale"])
+    features.add_argument("workers", nargs="?", type=int, help="scale: how many share the partitions")
+    features.add_argument("--port", type=int, help="serve: port (default: a free one)")
+
     add("settings", _settings, "print every setting and its value")
     return root
 
@@ -159,8 +164,31 @@ def _split(options: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
+def _features(options: argparse.Namespace, settings: Settings) -> int:
+    from matinee.errors import InvalidInput
+
+    if options.action == "serve":
+        from matinee.gateway import features_app
+
+        features_app.serve(settings, settings.serving.host, settings.serving.port)
+        return 0
+    if options.action == "catalogue":
+        from matinee.monitoring.catalogue import describe_features, write_catalogue
+
+        features = describe_features(settings)
+        page = write_catalogue(settings, features)
+        _show(options, {"page": str(page), "features": features if options.json else len(features)})
+        return 0
+    if options.workers is None:
+        raise InvalidInput("features scale needs a number of workers: matinee features scale 4")
+    from matinee.local.service import scale_stream
+
+    _show(options, {"workers": scale_stream(settings, options.workers)})
+    return 0
+
+
 def _settings(options: argparse.Namespace, settings: Settings) -> int:
-    print(settings.model_dump_json(indent=2))
+    print(json.dumps(settings.shown(), indent=2))
     return 0
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from matinee.errors import ConfigError
+
+MASK = "**********"
+_IN_TEXT = re.compile(r"(password=|://[^/@:]*:)[^,@]+", re.IGNORECASE)
+"""A password inside an address: of a Redis connection string, or of a URL."""
 
 
 class Section(BaseModel):
@@ -191,6 +196,11 @@ class Settings(Section):
         """The data home's layout."""
         return Home(self.home)
 
+    def shown(self) -> dict[str, Any]:
+        """Every setting as JSON holds it, for people to read: secrets are masked."""
+        shown: dict[str, Any] = _masked(self.model_dump(mode="json"))
+        return shown
+
     @property
     def stream_state(self) -> str:
         """Folder or URI of the stream's commits."""
@@ -267,4 +277,14 @@ def _put(values: dict[str, Any], name: str, value: object) -> None:
 
 
 def _is_secret(name: str) -> bool:
-    return "password" in name or "secret" in name
+    return any(word in name.lower() for word in ("password", "secret", "token"))
+
+
+def _masked(value: Any, name: str = "") -> Any:
+    if isinstance(value, dict):
+        return {key: _masked(held, str(key)) for key, held in value.items()}
+    if isinstance(value, str) and value and _is_secret(name):
+        return MASK
+    if isinstance(value, str):
+        return _IN_TEXT.sub(rf"\g<1>{MASK}", value)
+    return value

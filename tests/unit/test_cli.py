@@ -45,6 +45,15 @@ def test_down_where_nothing_runs_is_no_error(capsys: pytest.CaptureFixture[str],
     assert '"stopped": false' in capsys.readouterr().out
 
 
+def test_scaling_needs_a_number_and_something_that_runs(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert cli.main(["features", "scale", "--home", str(tmp_path)]) == 2
+    assert "needs a number of workers" in capsys.readouterr().err
+    assert cli.main(["features", "scale", "2", "--home", str(tmp_path)]) == 2
+    assert "nothing runs on data home" in capsys.readouterr().err
+
+
 def test_the_shell_does_not_wait_for_model_libraries() -> None:
     heavy = "{'ray', 'torch', 'feast', 'mlflow', 'evidently', 'pandas', 'polars'}"
     code = f"import sys, matinee.cli; print(sorted({heavy} & set(sys.modules)))"

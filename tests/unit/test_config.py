@@ -33,7 +33,10 @@ def test_a_section_name_with_underscores_reaches_its_field() -> None:
     [
         ({"MATINEE_SERVING_PORT": "many"}, ["MATINEE_SERVING_PORT", "'many'", "integer"]),
         ({"MATINEE_KAFKA_PARTITIONS": "0"}, ["KAFKA_PARTITIONS", "'0'", "greater than or equal to 1"]),
-        ({"MATINEE_FEATURES_ONLINE_STORE": "oracle"}, ["oracle", "'sqlite' or 'redis'"]),
+        (
+            {"MATINEE_FEATURES_ONLINE_STORE": "oracle"},
+            ["oracle", "'sqlite', 'redis', 'cassandra' or 'dynamodb'"],
+        ),
         ({"MATINEE_COLOUR": "red"}, ["MATINEE_COLOUR"]),
         ({"MATINEE_CONFIG": "/no/such/file.toml"}, ["/no/such/file.toml"]),
     ],
@@ -61,6 +64,23 @@ def test_a_secret_is_neither_in_an_error_nor_in_the_dump() -> None:
     with pytest.raises(ConfigError) as raised:
         load_settings({"kafka.sasl_password": 42424242}, environment={})
     assert "42424242" not in str(raised.value)
+
+
+def test_settings_are_shown_without_what_is_secret_in_them() -> None:
+    settings = load_settings(
+        environment={
+            "MATINEE_KAFKA_SASL_PASSWORD": "hunter2",
+            "MATINEE_FEATURES_REDIS": "cache:6379,password=hunter2,db=1",
+            "MATINEE_DATABASE_URL": "postgresql://me:hunter2@db/matinee",
+            "MATINEE_FEATURES_ONLINE_OPTIONS": '{"secret_access_key": "hunter2", "region": "eu"}',
+        }
+    )
+    shown = settings.shown()
+    assert "hunter2" not in str(shown)
+    assert shown["features"]["redis"] == "cache:6379,password=**********,db=1"
+    assert shown["features"]["online_options"]["region"] == "eu"
+    assert shown["database_url"] == "postgresql://me:**********@db/matinee"
+    assert shown["serving"]["host"] == "127.0.0.1"
 
 
 def test_home_is_absolute() -> None:

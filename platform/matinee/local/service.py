@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from matinee.config import Settings
-from matinee.errors import MatineeError, Unavailable
+from matinee.errors import InvalidInput, MatineeError, Unavailable
 from matinee.local import running
 from matinee.local.clients import Client
+from matinee.local.cluster import connect
 from matinee.local.platform import Platform, prepare_home
 
 START_S = 180.0
 STOP_S = 120.0
+SCALE_S = 120.0
 
 
 def start_detached(settings: Settings) -> dict[str, object]:
@@ -90,6 +92,27 @@ def status(settings: Settings) -> dict[str, Any]:
             except OSError as failure:
                 report["api"] = str(failure)
     return report
+
+
+def scale_stream(settings: Settings, workers: int) -> int:
+    """Place the partitions of the running stream on so many workers; returns how many there are then.
+
+    Raises:
+        Unavailable: nothing runs on the home.
+        InvalidInput: fewer than one worker.
+    """
+    if running.find(settings.paths) is None:
+        raise Unavailable(f"nothing runs on data home {settings.home}; start it with `matinee up`")
+    if workers < 1:
+        raise InvalidInput(f"workers is {workers}; 1 or more are accepted")
+    import ray
+
+    from matinee.features import stream
+
+    with connect(settings):
+        supervisor = ray.get_actor(stream.NAME, namespace=stream.NAMESPACE)
+        placed: int = ray.get(supervisor.rescale.remote(workers), timeout=SCALE_S)
+        return placed
 
 
 def _asked(client: Client) -> dict[str, Any]:

@@ -11,9 +11,6 @@ from matinee.errors import NotFound, Unavailable
 from matinee.features.titles import read_catalogue
 from matinee.features.titles_copy import TitleCopy
 
-INTERVAL_S = 1.0
-"""How often the store is asked for what changed."""
-
 
 class TitleFeatures:
     """Copies of all online views of titles. Safe between threads once started.
@@ -46,7 +43,7 @@ class TitleFeatures:
         for copy in copies.values():
             with suppress(Unavailable):
                 copy.refresh()
-            copy.start(INTERVAL_S)
+            copy.start(self._settings.features.titles_refresh_s)
         self._places = {title_id: place for place, title_id in enumerate(title_ids)}
         self._copies = copies
 

@@ -142,7 +142,7 @@ def test_k_out_of_range_is_named_with_what_is_accepted(api: Any, k: int) -> None
 
 def test_features_of_a_title_come_from_a_copy_that_follows_the_store(api: Any, home: Settings) -> None:
     assert api.get("/v1/titles/t5/features").json() == {"title_id": "t5", "views": []}
-    row = {name: 3 for name in ("plays_1d", "plays_7d", "plays_30d", "plays_all", "ratings_all")}
+    row = dict.fromkeys(("plays_1d", "plays_7d", "plays_30d", "plays_all", "ratings_all"), 3)
     row |= {"title_id": "t5", "rating_mean_30d": None, "rating_mean_all": 4.5}
     columns = [
         pa.array([row[name]], TITLE_POPULARITY.field(name).type) for name in TITLE_POPULARITY.names[:-1]
