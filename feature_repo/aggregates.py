@@ -47,10 +47,10 @@ def _type(aggregate: Aggregate) -> FeastType:
     return {"int64": Int64, "double": Float64}.get(kind, Array(String))
 
 
-def _counts(kind: EventType, windows: dict[str, Window]) -> tuple[Aggregate, ...]:
+def _counts(plural: str, kind: EventType, windows: dict[str, Window]) -> tuple[Aggregate, ...]:
     return tuple(
         Aggregate(
-            name=f"{kind}s_{name}",
+            name=f"{plural}_{name}",
             function=Function.COUNT,
             window=window,
             types=(kind,),
@@ -69,14 +69,16 @@ MEMBER_ENGAGEMENT = AggregateView(
     lateness=timedelta(days=2),
     aggregates=(
         *_counts(
+            "impressions",
             EventType.IMPRESSION,
             {"1h": Window.sliding(_HOUR, _HOUR / 12), "7d": Window.sliding(7 * _DAY, 6 * _HOUR)},
         ),
         *_counts(
+            "clicks",
             EventType.CLICK,
             {"1h": Window.sliding(_HOUR, _HOUR / 12), "7d": Window.sliding(7 * _DAY, 6 * _HOUR)},
         ),
-        *_counts(EventType.SEARCH, {"7d": Window.sliding(7 * _DAY, 6 * _HOUR)}),
+        *_counts("searches", EventType.SEARCH, {"7d": Window.sliding(7 * _DAY, 6 * _HOUR)}),
         Aggregate(
             name="stars_mean_30d",
             function=Function.MEAN,
@@ -122,15 +124,21 @@ TITLE_ENGAGEMENT = AggregateView(
     types=(EventType.IMPRESSION, EventType.CLICK, EventType.PLAY, EventType.RATE, EventType.ADD_TO_LIST),
     aggregates=(
         *_counts(
-            EventType.IMPRESSION, {"1h": Window.sliding(_HOUR, _HOUR / 12), "1d": Window.sliding(_DAY, _HOUR)}
+            "impressions",
+            EventType.IMPRESSION,
+            {"1h": Window.sliding(_HOUR, _HOUR / 12), "1d": Window.sliding(_DAY, _HOUR)},
         ),
         *_counts(
-            EventType.CLICK, {"1h": Window.sliding(_HOUR, _HOUR / 12), "1d": Window.sliding(_DAY, _HOUR)}
+            "clicks",
+            EventType.CLICK,
+            {"1h": Window.sliding(_HOUR, _HOUR / 12), "1d": Window.sliding(_DAY, _HOUR)},
         ),
         *_counts(
-            EventType.PLAY, {"1h": Window.sliding(_HOUR, _HOUR / 12), "1d": Window.sliding(_DAY, _HOUR)}
+            "plays",
+            EventType.PLAY,
+            {"1h": Window.sliding(_HOUR, _HOUR / 12), "1d": Window.sliding(_DAY, _HOUR)},
         ),
-        *_counts(EventType.ADD_TO_LIST, {"7d": Window.sliding(7 * _DAY, 6 * _HOUR)}),
+        *_counts("list_additions", EventType.ADD_TO_LIST, {"7d": Window.sliding(7 * _DAY, 6 * _HOUR)}),
         Aggregate(
             name="members_7d",
             function=Function.APPROX_DISTINCT,

@@ -12,6 +12,8 @@ from feast.types import Array, Float64, Int64, String
 
 _FOREVER = timedelta(0)
 _TAGS = {"owner": "matinee", "ttl": "none"}
+_COUNT = {**_TAGS, "expect": '{"low": 0}'}
+_STARS = {**_TAGS, "expect": '{"low": 0, "high": 10}'}
 _STREAMED = {**_TAGS, "computed_by": "stream and batch", "freshness_s": "5"}
 
 member_activity = FeatureView(
@@ -24,21 +26,21 @@ member_activity = FeatureView(
     source=sources.member_activity,
     schema=[
         Field(
-            name="plays_1h", dtype=Int64, description="Distinct titles watched in the last hour.", tags=_TAGS
+            name="plays_1h", dtype=Int64, description="Distinct titles watched in the last hour.", tags=_COUNT
         ),
-        Field(name="plays_24h", dtype=Int64, description="Distinct titles watched in 24 hours.", tags=_TAGS),
-        Field(name="plays_7d", dtype=Int64, description="Distinct titles watched in 7 days.", tags=_TAGS),
+        Field(name="plays_24h", dtype=Int64, description="Distinct titles watched in 24 hours.", tags=_COUNT),
+        Field(name="plays_7d", dtype=Int64, description="Distinct titles watched in 7 days.", tags=_COUNT),
         Field(
             name="last_title_ids",
             dtype=Array(String),
             description="The last 50 distinct titles, oldest first, each at its latest watch.",
-            tags=_TAGS,
+            tags={**_TAGS, "expect": '{"high": 50}'},
         ),
         Field(
             name="last_event_time",
             dtype=Int64,
             description="Latest event of any type, microseconds since the epoch.",
-            tags=_TAGS,
+            tags=_COUNT,
         ),
     ],
 )
@@ -95,27 +97,29 @@ title_popularity = FeatureView(
     tags=_STREAMED,
     source=sources.title_popularity,
     schema=[
-        Field(name="plays_1d", dtype=Int64, description="Distinct members who watched in a day.", tags=_TAGS),
         Field(
-            name="plays_7d", dtype=Int64, description="Distinct members who watched in 7 days.", tags=_TAGS
+            name="plays_1d", dtype=Int64, description="Distinct members who watched in a day.", tags=_COUNT
         ),
         Field(
-            name="plays_30d", dtype=Int64, description="Distinct members who watched in 30 days.", tags=_TAGS
+            name="plays_7d", dtype=Int64, description="Distinct members who watched in 7 days.", tags=_COUNT
         ),
-        Field(name="plays_all", dtype=Int64, description="Distinct members who ever watched.", tags=_TAGS),
+        Field(
+            name="plays_30d", dtype=Int64, description="Distinct members who watched in 30 days.", tags=_COUNT
+        ),
+        Field(name="plays_all", dtype=Int64, description="Distinct members who ever watched.", tags=_COUNT),
         Field(
             name="rating_mean_30d",
             dtype=Float64,
             description="Mean stars of the ratings of 30 days; null without one.",
-            tags=_TAGS,
+            tags=_STARS,
         ),
         Field(
             name="rating_mean_all",
             dtype=Float64,
             description="Mean stars of all ratings; null without one.",
-            tags=_TAGS,
+            tags=_STARS,
         ),
-        Field(name="ratings_all", dtype=Int64, description="Ratings ever given.", tags=_TAGS),
+        Field(name="ratings_all", dtype=Int64, description="Ratings ever given.", tags=_COUNT),
     ],
 )
 
@@ -135,8 +139,8 @@ title_content = FeatureView(
         Field(
             name="maturity", dtype=Int64, description="Least suitable age; null where unknown.", tags=_TAGS
         ),
-        Field(name="genre_count", dtype=Int64, description="Number of genres.", tags=_TAGS),
-        Field(name="cast_count", dtype=Int64, description="Number of named cast members.", tags=_TAGS),
-        Field(name="keyword_count", dtype=Int64, description="Number of keywords.", tags=_TAGS),
+        Field(name="genre_count", dtype=Int64, description="Number of genres.", tags=_COUNT),
+        Field(name="cast_count", dtype=Int64, description="Number of named cast members.", tags=_COUNT),
+        Field(name="keyword_count", dtype=Int64, description="Number of keywords.", tags=_COUNT),
     ],
 )

@@ -14,7 +14,7 @@ import yaml
 from matinee.config import load_settings
 from matinee.errors import ConfigError
 from matinee.gateway.metrics import Metrics
-from matinee.monitoring.metrics import MEASURES
+from matinee.monitoring.metrics import LABELLED, MEASURES
 
 CLUSTER = Path(__file__).parents[2] / "cluster"
 YAMLS = sorted(CLUSTER.rglob("*.yaml"))
@@ -22,7 +22,7 @@ FILES = sorted(path for path in CLUSTER.rglob("*") if path.is_file())
 
 
 def names_of_metrics() -> set[str]:
-    ours = {measure.name + ("_total" if measure.total else "") for measure in MEASURES}
+    ours = {measure.name + ("_total" if measure.total else "") for measure in (*MEASURES, *LABELLED)}
     api = Metrics(exposures=lambda: (0, 0), splits=lambda: {"home": {"1": 1.0}})
     api.request("/", "GET", 200, 0.1)
     api.events(accepted=1, rejected=1)
@@ -68,7 +68,7 @@ def test_every_metric_exists(name: str) -> None:
 def test_dashboard_shows_every_gauge_of_the_pipeline() -> None:
     dashboard = json.loads((CLUSTER / "observability" / "dashboard.json").read_text())
     expressions = " ".join(target["expr"] for panel in dashboard["panels"] for target in panel["targets"])
-    for measure in MEASURES:
+    for measure in (*MEASURES, *LABELLED):
         assert measure.name in expressions
     assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
 

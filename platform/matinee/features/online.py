@@ -1,4 +1,4 @@
-"""What the serving process reads of a member: about a millisecond, from what Feast's online store holds."""
+"""What the serving process reads of a member, in one read of what Feast's online store holds."""
 
 from __future__ import annotations
 
@@ -7,13 +7,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from matinee.config import Settings
-from matinee.errors import Unavailable
 from matinee.features.titles import genre_names, read_catalogue
 from matinee.features.vectors import MEMBER_COUNTS
 
 SERVICE = "serving"
+
+Reads = Mapping[str, tuple[int | None, Mapping[str, Any]]]
+"""What was read of a key: by view the row's event_timestamp (microseconds; None where the store had no row)
+and its values by feature."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +50,6 @@ class OnlineReader:
 
         self._store = FeatureStore(settings)
         self._genres = genre_names(read_catalogue(settings))
-        self._views: Sequence[str] | None = None
 
     def raw(self, member_id: str) -> dict[str, Any]:
         """Every feature of the "serving" service by name; empty for an unknown member.
@@ -54,13 +57,7 @@ class OnlineReader:
         Raises:
             Unavailable: the store is gone or does not answer.
         """
-        views = self._views or list(self._store.features(SERVICE))
-        self._views = views
-        found: dict[str, Any] = {}
-        for view in views:
-            (row,) = self._store.read_rows(view, [member_id])
-            found.update(row or {})
-        return found
+        return self._store.read_one(SERVICE, member_id)
 
     def member(self, member_id: str) -> MemberState | None:
         """The member's state; None where no event of theirs is known.
@@ -68,18 +65,50 @@ class OnlineReader:
         Raises:
             Unavailable: the store is gone or does not answer.
         """
-        found = self.raw(member_id)
-        if "last_event_time" not in found:
+        return self._state(member_id, self.raw(member_id))
+
+    def observed(self, member_id: str) -> tuple[MemberState | None, Reads]:
+        """The member's state as `member` gives it, and what was read for it.
+
+        A view whose row is older than its time to live is left out of what was read.
+
+        Raises:
+            Unavailable: the store is gone or does not answer.
+        """
+        reads: dict[str, tuple[int | None, Mapping[str, Any]]] = {}
+        for part in self._store.read_views(SERVICE, [member_id]):
+            (row,), (stamp,) = part.rows, part.times
+            if row is not None:
+                reads[part.view] = (stamp, dict(zip(part.names, row, strict=True)))
+            elif stamp is None:
+                reads[part.view] = (None, {})
+        found = {name: value for _, values in reads.values() for name, value in values.items()}
+        return self._state(member_id, found), reads
+
+    def schemas(self) -> dict[str, dict[str, pa.DataType]]:
+        """The views that `observed` reads, with the types of the features it reads of each.
+
+        Raises:
+            Unavailable: the store was never applied.
+        """
+        return {
+            view: {name: self._store.schema(view)[name] for name in names}
+            for view, names in self._store.features(SERVICE).items()
+        }
+
+    def _state(self, member_id: str, found: Mapping[str, Any]) -> MemberState | None:
+        if found.get("last_event_time") is None:
             return None
-        features = {name: float(found[name]) for name in MEMBER_COUNTS}
-        held = dict(zip(found.get("genres", ()), found.get("affinity", ()), strict=True))
-        missing = 0.0 if "genres" in found else float("nan")
+        features = {name: _number(found.get(name)) for name in MEMBER_COUNTS}
+        genres, weights = found.get("genres"), found.get("affinity")
+        held = dict(zip(genres or (), weights or (), strict=True))
+        missing = float("nan") if genres is None else 0.0
         for genre in self._genres:
             features[f"affinity[{genre}]"] = float(np.float32(held.get(genre, missing)))
         return MemberState(
             member_id=member_id,
-            watched_title_ids=found.get("watched_title_ids", []),
-            watched_times=found.get("watched_times", []),
+            watched_title_ids=found.get("watched_title_ids") or [],
+            watched_times=found.get("watched_times") or [],
             features=features,
             event_time=found["last_event_time"],
         )
@@ -90,8 +119,8 @@ class OnlineReader:
         Raises:
             Unavailable: it does not.
         """
-        try:
-            self.raw("")
-        except Unavailable:
-            self._views = None
-            raise
+        self.raw("")
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else float(value)

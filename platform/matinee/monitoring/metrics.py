@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -92,8 +92,84 @@ MEASURES = (*STREAM, *OWN, *DRIFT)
 """Every metric without labels. A figure that is missing or None leaves its metric out."""
 
 
+Labelled = Mapping[tuple[str, ...], float]
+"""Values by their labels' values."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureFigures:
+    """What is known of single views and features. Keys: the values of the labels that `LABELLED` names."""
+
+    violations: Labelled = field(default_factory=dict)
+    freshness: Labelled = field(default_factory=dict)
+    staleness: Labelled = field(default_factory=dict)
+    objective: Labelled = field(default_factory=dict)
+    consistency: Labelled = field(default_factory=dict)
+    behind: Labelled = field(default_factory=dict)
+    bound: Labelled = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledMeasure(Measure):
+    """A metric with a value for each of its labels' values; `figure` names a field of `FeatureFigures`."""
+
+    labels: tuple[str, ...]
+
+
+LABELLED = (
+    LabelledMeasure(
+        name="matinee_feature_violations",
+        figure="violations",
+        text="Values, or batches of them, that an expectation was not met by.",
+        labels=("view", "feature", "rule"),
+        total=True,
+    ),
+    LabelledMeasure(
+        name="matinee_feature_freshness_seconds",
+        figure="freshness",
+        text="Time from an event's arrival to its values being readable, by quantile.",
+        labels=("view", "quantile"),
+    ),
+    LabelledMeasure(
+        name="matinee_feature_staleness_seconds",
+        figure="staleness",
+        text="Time since the view's last write.",
+        labels=("view",),
+    ),
+    LabelledMeasure(
+        name="matinee_feature_freshness_objective_seconds",
+        figure="objective",
+        text="Freshness that the view declares as its objective.",
+        labels=("view",),
+    ),
+    LabelledMeasure(
+        name="matinee_feature_consistency",
+        figure="consistency",
+        text="Share of served values that equal those recomputed from the lake.",
+        labels=("view", "feature"),
+    ),
+    LabelledMeasure(
+        name="matinee_feature_behind_share",
+        figure="behind",
+        text="Share of served rows that lacked an event which had arrived long before.",
+        labels=("view",),
+    ),
+    LabelledMeasure(
+        name="matinee_feature_consistency_bound",
+        figure="bound",
+        text="Share of served values that must equal the recomputed ones.",
+        labels=(),
+    ),
+)
+"""What is known of single views and features."""
+
+
 def render(
-    figures: Mapping[str, float | None], *, drift: Mapping[str, float] | None = None, version: str = ""
+    figures: Mapping[str, float | None],
+    *,
+    drift: Mapping[str, float] | None = None,
+    version: str = "",
+    features: FeatureFigures | None = None,
 ) -> str:
     """The exposition text (version 0.0.4).
 
@@ -101,9 +177,11 @@ def render(
         figures: values by `Measure.figure`.
         drift: PSI by column of the last comparison.
         version: model version of that comparison.
+        features: what is known of single views and features.
     """
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Families(_families(figures, drift or {}, version)))
+    families = [*_families(figures, drift or {}, version), *_labelled(features or FeatureFigures())]
+    registry.register(_Families(families))
     return generate_latest(registry).decode()
 
 
@@ -124,6 +202,17 @@ def _families(
         for column, index in drift.items():
             columns.add_metric([column, version], index)
         yield columns
+
+
+def _labelled(features: FeatureFigures) -> Iterable[Metric]:
+    for measure in LABELLED:
+        values: Labelled = getattr(features, measure.figure)
+        if values:
+            kind = CounterMetricFamily if measure.total else GaugeMetricFamily
+            family = kind(measure.name, measure.text, labels=measure.labels)
+            for labels, value in values.items():
+                family.add_metric(labels, value)
+            yield family
 
 
 class _Families(Collector):

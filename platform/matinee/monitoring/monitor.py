@@ -1,4 +1,4 @@
-"""The monitor: reads exposures without end, looks for drift now and then, and tells its figures.
+"""The monitor: reads exposures without end, looks for drift and at features, and tells its figures.
 
 `Monitor` is a plain class with threads of its own; `start` makes it a Ray actor. It survives the broker
 being away and a registry without a champion: its status says so, and it tries again.
@@ -12,20 +12,22 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from matinee.config import Settings
-from matinee.errors import MatineeError, NotFound, Unavailable
+from matinee.errors import MatineeError, NotFound
 from matinee.monitoring.check import Check, champion, check, drift_event, live_name
 from matinee.monitoring.metrics import OWN, render
 from matinee.monitoring.reader import ExposureReader
+from matinee.monitoring.send import send_signals
+from matinee.monitoring.watch import FeatureWatch
 from matinee.schema import ModelVersion
 
 NAME = "monitor"
 NAMESPACE = "matinee"
 CALLS_AT_ONCE = 8
 
-SEND_S = 10.0
 STOP_S = 20.0
 
 logger = logging.getLogger(__name__)
@@ -84,6 +86,8 @@ class Monitor:
         self._bootstrap = bootstrap
         self._stream_status = stream_status
         self._reader = ExposureReader(settings, bootstrap)
+        self._send = partial(send_signals, settings, bootstrap)
+        self._watch = FeatureWatch(settings, self._send, stream_status)
         self._checking = threading.Lock()
         self._stopping = threading.Event()
         self._told = ""
@@ -93,6 +97,7 @@ class Monitor:
         self._threads = [
             threading.Thread(target=self._reader.run, args=(self._stopping,), name="exposures", daemon=True),
             threading.Thread(target=self._check_always, name="drift", daemon=True),
+            threading.Thread(target=self._watch.run, args=(self._stopping,), name="features", daemon=True),
         ]
         for thread in self._threads:
             thread.start()
@@ -122,6 +127,17 @@ class Monitor:
             logger.info("drift: %s (%s)", found.decision, found.reason)
             return {**asdict(found), "sent": self._tell(found)}
 
+    def compare_features(self) -> dict[str, Any] | None:
+        """Hold the served features against the lake now; the fields of `features.ConsistencyReport`.
+
+        None where the home has no catalogue yet.
+
+        Raises:
+            StorageError: the report cannot be written.
+        """
+        report = self._watch.compare()
+        return None if report is None else asdict(report)
+
     def status(self) -> dict[str, Any]:
         """What it has read and decided, and what keeps it from doing so (`problem`, empty where nothing)."""
         reader, window = self._reader, self._reader.window
@@ -144,6 +160,7 @@ class Monitor:
         """Every pipeline gauge as Prometheus text; the streaming features' own where they answer."""
         status = self.status()
         figures: dict[str, float | None] = {}
+        stream: Mapping[str, Any] = {}
         if self._stream_status:
             try:
                 stream = self._stream_status()
@@ -153,13 +170,14 @@ class Monitor:
                 logger.warning("the streaming features do not answer", exc_info=True)
                 figures["stream_up"] = 0
         figures |= {measure.figure: status[measure.figure] for measure in OWN}
+        features = self._watch.figures(stream)
         last = self._last
         if last is None:
-            return render(figures)
+            return render(figures, features=features)
         figures["last_check_s"] = last.time / 1e6
         figures["drift_share"] = last.share
         figures["drifted_columns"] = None if last.share is None else len(last.drifted)
-        return render(figures, drift=last.columns, version=last.model_version)
+        return render(figures, drift=last.columns, version=last.model_version, features=features)
 
     def pid(self) -> int:
         """The process it runs in."""
@@ -185,17 +203,8 @@ class Monitor:
             self._told = ""
         if found.decision != "drift" or self._told == found.model_version:
             return False
-        from matinee.events.kafka import EventProducer
-
-        producer = EventProducer(self._settings.kafka, self._bootstrap)
-        try:
-            producer.send(self._settings.kafka.signals_topic, found.model, drift_event(found))
-            producer.flush(SEND_S)
-        except Unavailable as failure:
-            logger.warning("the drift event waits for the broker: %s", failure)
+        if not self._send([(found.model, drift_event(found))]):
             return False
-        finally:
-            producer.close()
         self._told = found.model_version
         return True
 
