@@ -168,7 +168,6 @@ class PartitionGroup:
                 for view, keys in applied.touched.items():
                     self.due[view].update(keys)
         self._note_history(kept)
-        self._collect()
         return Taken(new=new, events=kept, late=late, letters=letters)
 
     def restore(self, tables: StateTables, partitions: Collection[int]) -> None:
@@ -222,10 +221,8 @@ class PartitionGroup:
 
     def push(self, cluster: str, positions: Mapping[int, int], *, whole: bool = False) -> Push:
         """What changed for titles since the push before; `whole`: everything but watches."""
-        self._collect()
-        state = self._unpushed
-        if whole:
-            state = [self._titles.snapshot()]
+        self._collect_titles()
+        state = [self._titles.snapshot()] if whole else self._unpushed
         watches = pa.concat_tables([WATCH_SCHEMA.empty_table(), *self._watches])
         self._unpushed, self._watches = [], []
         return Push(
@@ -238,14 +235,15 @@ class PartitionGroup:
 
     def changes(self) -> list[StateTables]:
         """State tables that changed since the call before, in order, for a commit."""
-        self._collect()
+        self._collect_titles()
         changed, self._uncommitted = self._uncommitted, []
+        if members := _filled(self._members.changes()):
+            changed.append(_named(_MEMBER, members))
         return changed
 
     def snapshot(self) -> list[StateTables]:
         """All state tables, for a commit."""
-        self._collect()
-        self._uncommitted = []
+        self.changes()
         return [_named(_MEMBER, self._members.snapshot()), _named(_TITLE, self._titles.snapshot())]
 
     def prune(self) -> None:
@@ -281,9 +279,7 @@ class PartitionGroup:
         if watches and self._keeps_watches:
             self._watches.append(watches_of(events))
 
-    def _collect(self) -> None:
-        if members := _filled(self._members.changes()):
-            self._uncommitted.append(_named(_MEMBER, members))
+    def _collect_titles(self) -> None:
         if titles := _filled(self._titles.changes()):
             self._unpushed.append(titles)
             self._uncommitted.append(_named(_TITLE, titles))

@@ -1,0 +1,144 @@
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from benchmarks import common
+from benchmarks.common import PeerFailed, PeerMissing, compare, machine, peer_venv, pinned, run_peer, skipped
+
+
+def _compared(capsys, own, other, **changes):
+    own, other = iter(own), iter(other)
+    line = compare(
+        **{
+            "name": "a_benchmark",
+            "peer": "a_peer",
+            "metric": "events",
+            "unit": "1/s",
+            "ours": lambda: next(own),
+            "theirs": lambda: next(other),
+            "higher_is_better": True,
+            "sizes": {"events": 10},
+            "versions": {"a_peer": "1.0"},
+            "check": None,
+            **changes,
+        }
+    )
+    assert json.loads(capsys.readouterr().out) == line
+    return line
+
+
+def test_a_comparison_prints_medians_and_the_median_of_paired_ratios(capsys):
+    line = _compared(capsys, [10, 20, 30, 40, 50], [10, 10, 10, 10, 100])
+    assert (line["ours"], line["theirs"], line["ratio"]) == (30, 10, 2)
+    assert line["interval"] == [0.5, 4]
+    assert line["repeats"] == 5
+    assert line["machine"] == machine()
+
+
+def test_a_ratio_above_one_is_better_for_us_where_lower_is_better(capsys):
+    assert _compared(capsys, [1.0] * 5, [4.0] * 5, higher_is_better=False)["ratio"] == 4
+
+
+def test_outputs_are_checked_before_anything_is_measured(capsys):
+    def differ():
+        raise AssertionError("outputs differ")
+
+    with pytest.raises(AssertionError, match="outputs differ"):
+        _compared(capsys, [], [], check=differ)
+
+
+def test_the_sides_take_turns_in_going_first(capsys):
+    order = []
+
+    def side(name):
+        return lambda: order.append(name) or 1.0
+
+    _compared(capsys, [], [], ours=side("ours"), theirs=side("theirs"))
+    assert order[:4] == ["ours", "theirs", "theirs", "ours"]
+
+
+def test_fewer_than_five_repeats_are_refused(capsys):
+    with pytest.raises(ValueError, match="repeats is 4"):
+        _compared(capsys, [], [], repeats=4)
+
+
+def test_a_metric_of_zero_is_refused(capsys):
+    with pytest.raises(ValueError, match="above zero"):
+        _compared(capsys, [1, 1, 0, 1, 1], [1] * 5)
+
+
+def test_a_skipped_peer_says_why(capsys):
+    skipped("a_benchmark", "a_peer", "no such thing")
+    assert json.loads(capsys.readouterr().out) == {
+        "name": "a_benchmark",
+        "peer": "a_peer",
+        "skipped": "no such thing",
+    }
+
+
+def test_a_venv_is_made_once_and_again_for_other_requirements(tmp_path, monkeypatch):
+    monkeypatch.setenv("MATINEE_BENCH_VENVS", str(tmp_path))
+    python = peer_venv("empty", ["pip"])
+    assert python.is_relative_to(tmp_path)
+    (tmp_path / "empty" / "mine").touch()
+    assert peer_venv("empty", ["pip"]) == python
+    assert (tmp_path / "empty" / "mine").exists()
+    peer_venv("empty", ["pip>1"])
+    assert not (tmp_path / "empty" / "mine").exists()
+
+
+def test_a_peer_that_cannot_be_installed_says_so_and_is_tried_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("MATINEE_BENCH_VENVS", str(tmp_path))
+    for _ in range(2):
+        with pytest.raises(PeerMissing, match="nowhere"):
+            peer_venv("missing", [str(tmp_path / "nowhere.whl")])
+
+
+@pytest.fixture
+def script(tmp_path, monkeypatch):
+    (tmp_path / "benchmarks" / "peers").mkdir(parents=True)
+    monkeypatch.setattr(common, "ROOT", tmp_path)
+
+    def write(text: str) -> str:
+        (tmp_path / "benchmarks" / "peers" / "a_script.py").write_text("import json, os, sys, time\n" + text)
+        return "a_script"
+
+    return write
+
+
+def test_a_peer_answers_with_its_last_line_on_the_cores_it_was_given(script):
+    name = script(
+        "print('starting')\n"
+        "print(json.dumps({'asked': json.loads(sys.argv[1]), 'cores': len(os.sched_getaffinity(0))}))\n"
+    )
+    answer = run_peer(Path(sys.executable), name, {"size": 3}, cores=1, timeout_s=60)
+    assert answer == {"asked": {"size": 3}, "cores": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("sys.exit('broken here')", "broken here"),
+        ("pass", "exit 0"),
+        ("time.sleep(60)", "not done within"),
+    ],
+)
+def test_a_peer_without_an_answer_has_failed(script, text, reason):
+    with pytest.raises(PeerFailed, match=reason):
+        run_peer(Path(sys.executable), script(text), {}, cores=1, timeout_s=0.5 if "sleep" in text else 60)
+
+
+def test_pinning_ends_with_its_block():
+    before = os.sched_getaffinity(0)
+    with pinned(1) as cores:
+        assert os.sched_getaffinity(0) == cores
+        assert len(cores) == 1
+    assert os.sched_getaffinity(0) == before
+
+
+def test_versions_are_those_of_the_interpreter_asked_and_missing_packages_are_left_out():
+    assert common.installed(Path(sys.executable), ["pytest", "no-such-package"]) == {
+        "pytest": pytest.__version__
+    }
