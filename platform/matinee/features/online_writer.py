@@ -1,13 +1,15 @@
 """What the stream's actors write the online store with.
 
-The embedded store is written without Feast, which would cost every actor seconds and hundreds of megabytes;
-the rows are the ones that `store.FeatureStore` writes and reads. Other stores are written through it.
+Packed rows are written without Feast, which would cost every actor seconds and hundreds of megabytes; they
+are the rows that `store.FeatureStore` writes and reads. Stores of Feast's own are written through it.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from typing import Protocol
 
 import pyarrow as pa
@@ -18,9 +20,12 @@ from matinee.features import packed
 from matinee.features.entity_keys import entity_keys
 from matinee.features.group import Views
 from matinee.features.packed import Layout
-from matinee.features.rows import SqliteRows
+from matinee.features.redis_client import redis_client
+from matinee.features.rows import RedisRows, Rows, SqliteRows
 from matinee.schema import TIMESTAMP
 
+PROJECT = "matinee"
+"""Feast's name for what is ours, in the registry and in shared stores."""
 _TIME = "event_timestamp"
 
 
@@ -41,36 +46,47 @@ class Online(Protocol):
 
 def online_writer(settings: Settings, views: Views) -> Online:
     """The writer of the store that the settings name."""
-    if settings.features.online_store == "sqlite":
-        return EmbeddedWriter(settings, views)
+    chosen = settings.features.online_store
+    if chosen == "sqlite":
+        path = settings.paths.feast / "online.db"
+        return PackedWriter(SqliteRows(path), str(path), views)
+    if chosen == "redis":
+        options = dict(settings.features.online_options)
+        seconds = options.get("key_ttl_seconds") or 0
+        client = partial(
+            redis_client,
+            settings.features.redis,
+            sentinel_master=options.get("sentinel_master", ""),
+            timeout_s=options.get("timeout_s", 5.0),
+        )
+        where = f"redis at {settings.features.redis.partition(',')[0]}"
+        return PackedWriter(RedisRows(client, PROJECT, ttl_s=seconds), where, views)
     from matinee.features.store import FeatureStore
 
     return FeatureStore(settings)
 
 
-class EmbeddedWriter:
-    """Writes the home's SQLite store.
+class PackedWriter:
+    """Writes packed rows.
 
     Args:
+        rows: where they lie.
+        where: says so in errors.
         views: those that are written.
     """
 
-    def __init__(self, settings: Settings, views: Views) -> None:
-        self._path = settings.paths.feast / "online.db"
-        self._rows = SqliteRows(self._path)
+    def __init__(self, rows: Rows, where: str, views: Views) -> None:
+        self._rows = rows
+        self._where = where
         declared: list[tuple[str, str, pa.Schema]]
         declared = [(view.name, view.key, view.schema) for view in views.aggregates]
         declared += [(view.name, view.key, view.schema) for view in views.histories]
         self._keys: Mapping[str, str] = {name: key for name, key, _ in declared}
         self._layouts: Mapping[str, Layout] = {
             name: Layout(
-                tuple(
-                    (field.name, _kind(field.type))
-                    for field in schema
-                    if field.name not in (self._keys[name], _TIME)
-                )
+                tuple((field.name, _kind(field.type)) for field in schema if field.name not in (key, _TIME))
             )
-            for name, _, schema in declared
+            for name, key, schema in declared
         }
 
     def write_online(self, view: str, table: pa.Table) -> None:
@@ -80,21 +96,25 @@ class EmbeddedWriter:
         key, layout = self._keys[view], self._layouts[view]
         times = table[_TIME].cast(TIMESTAMP).cast(pa.int64()).to_numpy()
         values = packed.encode(layout, table, time=times, created=None)
-        try:
+        with self._guarded():
             self._rows.put(view, entity_keys(key, table[key]), values, layout)
-        except sqlite3.Error as failure:
-            raise self._error(failure) from failure
 
     def generation(self) -> str | None:
         """See `Online`."""
-        try:
+        with self._guarded():
             return self._rows.generation()
-        except sqlite3.Error as failure:
-            raise self._error(failure) from failure
 
-    def _error(self, failure: sqlite3.Error) -> StorageError | Unavailable:
-        kind = StorageError if "full" in str(failure) else Unavailable
-        return kind(f"feature store {self._path}: {failure}")
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as failure:
+            kind = StorageError if "full" in str(failure) else Unavailable
+            raise kind(f"feature store {self._where}: {failure}") from failure
+        except Exception as failure:
+            if type(failure).__module__.partition(".")[0] == "redis":
+                raise Unavailable(f"feature store {self._where}: {failure}") from failure
+            raise
 
 
 def _kind(dtype: pa.DataType) -> str:

@@ -38,7 +38,7 @@ NAMESPACE = "matinee"
 ANSWER_S = 10.0
 """Longest wait for a worker's or the keeper's answer before it counts as dead."""
 READY_S = 120.0
-"""Longest wait for the keeper to rebuild its state."""
+"""Longest wait for the keeper to rebuild its state, and for a worker's first answer."""
 STALLED_S = 60.0
 """Longest micro-batch; a worker that takes more is replaced."""
 STOP_S = 30.0
@@ -175,6 +175,7 @@ class Supervisor:
         self._workers: dict[str, Any] = {}
         self._reports: dict[str, Mapping[str, Any]] = {}
         self._settled = False
+        self._begun: dict[str, float] = {}
         self._title_violations: list[Violation] = []
         self._pace = _Pace()
         self._counted_at = time.monotonic()
@@ -428,9 +429,11 @@ class Supervisor:
             )
         )
         handle.start.remote()
+        self._begun[name] = time.monotonic()
         return handle
 
     def _ask(self, handles: Mapping[str, Any]) -> dict[str, Mapping[str, Any] | None]:
+        """Each worker's status; None for one that does not answer. One that still starts is left out."""
         import ray
 
         asked = {name: handle.status.remote() for name, handle in handles.items()}
@@ -439,6 +442,10 @@ class Supervisor:
         for name, reference in asked.items():
             try:
                 answers[name] = ray.get(reference, timeout=max(0.1, deadline - time.monotonic()))
+                self._begun.pop(name, None)
+            except ray.exceptions.GetTimeoutError:
+                if time.monotonic() - self._begun.get(name, -READY_S) >= READY_S:
+                    answers[name] = None
             except ray.exceptions.RayError:
                 answers[name] = None
         return answers

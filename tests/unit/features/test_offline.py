@@ -1,11 +1,6 @@
 """The point-in-time rule, and builds that readers see whole, in a folder and on S3."""
 
 import json
-import shutil
-import socket
-import subprocess
-import sys
-import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -16,52 +11,18 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from s3_server import BUCKET, s3_server
 
 from matinee.errors import NotFound, StorageError
 from matinee.features import offline
 from matinee.schema import TIMESTAMP
 
-BUCKET = "lake"
-
 
 @pytest.fixture
 def s3_root(monkeypatch):
-    """The URI of a bucket of a moto server's."""
-    found = shutil.which("moto_server") or shutil.which("moto_server", path=str(Path(sys.executable).parent))
-    if found is None:
-        pytest.skip("moto_server is not installed: no S3 to test against")
-    from pyarrow import fs
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen([found, "-H", "127.0.0.1", "-p", str(port)], **silent) as server:
-        try:
-            deadline = time.monotonic() + 30
-            while True:
-                try:
-                    socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                    break
-                except OSError:
-                    assert time.monotonic() < deadline, "the moto server does not answer"
-                    time.sleep(0.05)
-            for name, value in {
-                "AWS_ACCESS_KEY_ID": "test",
-                "AWS_SECRET_ACCESS_KEY": "test",
-                "AWS_DEFAULT_REGION": "us-east-1",
-                "AWS_EC2_METADATA_DISABLED": "true",
-                "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
-            }.items():
-                monkeypatch.setenv(name, value)
-            endpoint = f"http://127.0.0.1:{port}"
-            files = fs.S3FileSystem(
-                endpoint_override=endpoint, region="us-east-1", allow_bucket_creation=True
-            )
-            files.create_dir(BUCKET)
-            yield f"s3://{BUCKET}/offline"
-        finally:
-            server.terminate()
+    with s3_server(monkeypatch) as endpoint:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        yield f"s3://{BUCKET}/offline"
 
 
 @pytest.fixture(params=["folder", "s3"])

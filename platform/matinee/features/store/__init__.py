@@ -3,6 +3,21 @@
 import prometheus_client  # noqa: F401  before feast, which else makes every counter a file shared by name
 
 from matinee.features.store.offline_store import ParquetOfflineStore, ParquetOfflineStoreConfig
+from matinee.features.store.online_store import (
+    PackedRedisOnlineStore,
+    PackedRedisOnlineStoreConfig,
+    PackedSqliteOnlineStore,
+    PackedSqliteOnlineStoreConfig,
+)
 from matinee.features.store.store import PROJECT, FeatureStore
 
-__all__ = ["PROJECT", "FeatureStore", "ParquetOfflineStore", "ParquetOfflineStoreConfig"]
+__all__ = [
+    "PROJECT",
+    "FeatureStore",
+    "PackedRedisOnlineStore",
+    "PackedRedisOnlineStoreConfig",
+    "PackedSqliteOnlineStore",
+    "PackedSqliteOnlineStoreConfig",
+    "ParquetOfflineStore",
+    "ParquetOfflineStoreConfig",
+]

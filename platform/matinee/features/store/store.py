@@ -12,7 +12,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,21 +22,34 @@ import pyarrow as pa
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import feast
-    from feast.protos.feast.types.EntityKey_pb2 import EntityKey
-    from feast.protos.feast.types.Value_pb2 import Value
     from feast.repo_config import RegistryConfig, RepoConfig
 
 from matinee.config import Settings
-from matinee.errors import NotFound, StorageError, Unavailable
-from matinee.features import offline
-from matinee.features.store.values import arrow_type, protos, python_value
+from matinee.errors import InvalidInput, NotFound, StorageError, Unavailable
+from matinee.features import packed
+from matinee.features.entity_keys import entity_keys
+from matinee.features.packed import Decoder
+from matinee.features.rows import Cursor, Rows
+from matinee.features.store.feast_rows import FeastRows
+from matinee.features.store.online_store import (
+    TIME,
+    PackedOnlineStore,
+    layout_of,
+    python_opaque,
+    stored_name,
+)
+from matinee.features.store.selection import Selection, ViewPart, ViewRows
+from matinee.schema import AGGREGATE_TAG, TIMESTAMP, AggregateView
 
 PROJECT = "matinee"
 REPOSITORY = Path(__file__).resolve().parents[4] / "feature_repo"
 """The definitions in a checkout; elsewhere a folder of this name in the working directory is used."""
 
-_READ_KEYS = 400
-"""Most keys of one online read."""
+
+_CLIENTS = ("redis", "botocore", "boto3", "cassandra")
+"""Packages whose exceptions say that the online store does not answer."""
+
+_MICROSECOND = timedelta(microseconds=1)
 
 
 class FeatureStore:
@@ -48,16 +61,11 @@ class FeatureStore:
 
     def __init__(self, settings: Settings) -> None:
         self._home = settings.paths.feast
-        self._sqlite = settings.features.online_store == "sqlite"
-        self._online_path = self._home / "online.db"
+        self._repository = settings.features.repository
         self._feast: feast.FeatureStore | None = None
         self._views: dict[str, feast.FeatureView] = {}
-        online: dict[str, Any] = (
-            {"type": "sqlite", "path": str(self._online_path)}
-            if self._sqlite
-            else {"type": "redis", "connection_string": settings.features.redis, "skip_dedup": True}
-        )
-        self._where = str(self._online_path) if self._sqlite else f"redis at {settings.features.redis}"
+        self._selections: dict[str | tuple[str, ...], Selection] = {}
+        online, self._where = _online(settings)
         self._config: dict[str, Any] = {
             "project": PROJECT,
             "provider": "local",
@@ -81,19 +89,17 @@ class FeatureStore:
             NotFound: the folder of definitions is neither in the checkout nor in the working directory.
             StorageError: the home cannot be written.
         """
-        definitions = _definitions()
+        definitions = _definitions(self._repository)
         try:
             self._home.mkdir(parents=True, exist_ok=True)
-            if self._sqlite:
-                with _closing(sqlite3.connect(self._online_path)) as connection:
-                    connection.execute("PRAGMA journal_mode=WAL")
-        except (OSError, sqlite3.OperationalError) as failure:
+        except OSError as failure:
             raise StorageError(f"feature store in {self._home}: {failure}") from failure
         with self._guarded(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self._build().apply(definitions)
         self._feast = None
         self._views = {}
+        self._selections = {}
 
     def prepare(self) -> None:
         """Apply where the definitions can be found; else use the registry that is there.
@@ -101,37 +107,29 @@ class FeatureStore:
         Raises:
             NotFound: there are neither definitions nor a registry.
         """
-        if _repository() is not None or not self.registry.exists():
+        if _repository(self._repository) is not None or not self.registry.exists():
             self.apply()
 
     def write_online(self, view: str, table: pa.Table) -> None:
         """Replace the online values of the keys in `table`: its key, every feature, event_timestamp.
 
-        The row is written as it is: whoever calls sees to it that it is the key's latest.
+        A row replaces the stored one unless that is of a later event_timestamp; of equal ones the later
+        write stays. (Feast's own stores, Cassandra and DynamoDB, don't compare: the later write wins.)
 
         Raises:
+            InvalidInput: a column is missing or of another type.
             Unavailable: the store does not answer.
             StorageError: it has no room.
         """
         if not table.num_rows:
             return
         declared = self._view(view)
+        layout = layout_of(declared)
         (key,) = declared.join_keys
-        keys = [
-            EntityKey(join_keys=[key], entity_values=[Value(string_val=each)])
-            for each in table[key].to_pylist()
-        ]
-        columns = {field.name: protos(table[field.name].combine_chunks()) for field in declared.features}
-        times = [
-            datetime.fromtimestamp(time / 1_000_000, UTC)
-            for time in table[offline.TIME].cast(pa.int64()).to_pylist()
-        ]
-        rows = [
-            (entity, dict(zip(columns, values, strict=True)), time, None)
-            for entity, time, values in zip(keys, times, zip(*columns.values(), strict=True), strict=True)
-        ]
+        times = table[TIME].cast(TIMESTAMP).cast(pa.int64()).to_numpy()
+        values = packed.encode(layout, table, time=times, created=None)
         with self._guarded():
-            self._open().provider.online_write_batch(self._open().config, declared, rows, None)
+            self._rows().put(self._stored(declared), entity_keys(key, table[key]), values, layout)
 
     def write_offline(self, view: str, table: pa.Table) -> None:
         """Add rows to the current offline build: the key, every feature, event_timestamp."""
@@ -145,50 +143,112 @@ class FeatureStore:
                 entity.
 
         Returns:
-            The join key and the features asked for; null where the store has no row.
+            The join key and the features asked for; null where the store has no row, or one that is older
+            than its view's time to live.
 
         Raises:
+            InvalidInput: the views are not all of one entity.
             NotFound: an unknown service, view or feature.
             Unavailable: the store does not answer.
         """
-        refs = self._references(features)
-        first = self._view(next(iter(refs)))
-        (key,) = first.join_keys
-        answer = pa.table({key: pa.array(list(keys), pa.string())})
-        for view, names in refs.items():
-            found = self.read_rows(view, keys)
-            schema = self.schema(view)
-            for name in names:
-                values = [None if row is None else row[name] for row in found]
-                answer = answer.append_column(name, pa.array(values, schema[name]))
+        selection = self._selection(features)
+        answer = pa.table({selection.key: pa.array(list(keys), pa.string())})
+        for part, found in zip(selection.parts, self.read_views(features, keys), strict=True):
+            columns = found.columns() or [[]] * len(found.names)
+            for name, values in zip(found.names, columns, strict=True):
+                kind = packed.arrow_type(part.layout.kinds[name])
+                answer = answer.append_column(name, pa.array(values, kind))
         return answer
 
     def read_rows(self, view: str, keys: Sequence[str]) -> list[dict[str, Any] | None]:
-        """Online rows of one view as Python values, aligned with `keys`; None where there is no row.
+        """Online rows of one view as Python values, aligned with `keys`.
+
+        None where there is no row, or one that is older than the view's time to live.
+
+        Raises:
+            Unavailable: the store does not answer, or was never applied.
+        """
+        selection = self._selection((f"{view}:*",))
+        with self._guarded():
+            return selection.as_mappings(keys)
+
+    def read_views(self, features: str | Sequence[str], keys: Sequence[str]) -> list[ViewRows]:
+        """Online rows of each view, with their statuses and event times; few keys in one read.
+
+        Args and raises as `read_online`.
+        """
+        selection = self._selection(features)
+        with self._guarded():
+            return selection.read(keys)
+
+    def read_one(self, features: str | Sequence[str], key: str) -> dict[str, Any]:
+        """Online values of one key by feature name, all views in one read.
+
+        The features of a view are left out where there is no row, or one older than its time to live.
+        Args and raises as `read_online`.
+        """
+        selection = self._selection(features)
+        try:
+            return selection.one(key)
+        except Exception as failure:  # as `_guarded`, a microsecond cheaper
+            ours = self._translated(failure)
+            if ours is None:
+                raise
+            raise ours from failure
+
+    def key_of(self, features: str | Sequence[str]) -> str:
+        """The join key of the entity that `features` describe. Args and raises as `read_online`."""
+        return self._selection(features).key
+
+    def changed(
+        self, view: str, keys: Sequence[str], since: Cursor | None
+    ) -> tuple[Cursor, dict[int, bytes], bool]:
+        """Packed rows of a view that were written since an earlier call.
+
+        Returns:
+            A cursor for the next call; rows by position in `keys`, at least those that changed; and whether
+            these are all there are.
 
         Raises:
             Unavailable: the store does not answer, or was never applied.
         """
         declared = self._view(view)
-        if self._sqlite and not self._online_path.exists():
-            raise Unavailable(f"feature store {self._where} is gone")
         (key,) = declared.join_keys
-        entities = [EntityKey(join_keys=[key], entity_values=[Value(string_val=each)]) for each in keys]
-        lists = {field.name: isinstance(field.dtype, feast.types.Array) for field in declared.features}
-        answer: list[dict[str, Any] | None] = []
+        stored = entity_keys(key, pa.chunked_array([pa.array(list(keys), pa.string())]))
+        place = {each: position for position, each in enumerate(stored)}
         with self._guarded():
-            for start in range(0, len(entities), _READ_KEYS):
-                found = self._open().provider.online_read(
-                    self._open().config, declared, entities[start : start + _READ_KEYS], list(lists)
-                )
-                for _, values in found:
-                    if not values or all(value.WhichOneof("val") is None for value in values.values()):
-                        answer.append(None)
-                    else:
-                        answer.append(
-                            {name: python_value(values.get(name), each) for name, each in lists.items()}
-                        )
-        return answer
+            cursor, rows, whole = self._rows().changed(self._stored(declared), stored, since)
+        return cursor, {place[each]: row for each, row in rows.items() if each in place}, whole
+
+    def decoder(self, view: str) -> Decoder:
+        """What reads the packed rows of a view, every feature of it.
+
+        Raises:
+            NotFound: no such view.
+        """
+        layout = layout_of(self._view(view))
+        return Decoder(layout, layout.names, find=self._rows().layout, opaque=python_opaque)
+
+    def ttl_us(self, view: str) -> int:
+        """A view's time to live in microseconds; 0 where it has none.
+
+        Raises:
+            NotFound: no such view.
+        """
+        ttl = self._view(view).ttl
+        return ttl // _MICROSECOND if ttl else 0
+
+    def generation(self) -> str | None:
+        """A text that stays while the online store keeps what was written.
+
+        Another text, or None, says that it lost everything and must be filled again; it is None until the
+        first write to an empty Redis. Feast's own stores cannot tell and always say "unknown".
+
+        Raises:
+            Unavailable: the store does not answer.
+        """
+        with self._guarded():
+            return self._rows().generation()
 
     def historical(self, features: str | Sequence[str], entity_rows: pa.Table) -> pa.Table:
         """Point-in-time values: for each entity row, what the store knew at its event_timestamp.
@@ -201,15 +261,15 @@ class FeatureStore:
             `entity_rows` with a column for each feature; null where nothing was known.
 
         Raises:
+            InvalidInput: `entity_rows` lacks a join key, or has a column called like a feature.
             NotFound: an unknown service, view or feature, or a view that was never built.
         """
         refs = [f"{view}:{name}" for view, names in self._references(features).items() for name in names]
-        frame = entity_rows.to_pandas()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            job = self._open().get_historical_features(entity_df=frame, features=refs)
-            answer = job.to_arrow()
-        return _aligned(entity_rows, answer)
+            job = self._open().get_historical_features(entity_df=entity_rows, features=refs)
+            answer: pa.Table = job.to_arrow()
+        return answer
 
     def features(self, service: str) -> Mapping[str, Sequence[str]]:
         """What a service promises: view to feature names.
@@ -233,7 +293,57 @@ class FeatureStore:
         Raises:
             NotFound: no such view.
         """
-        return {field.name: arrow_type(field.dtype) for field in self._view(view).features}
+        return {name: packed.arrow_type(kind) for name, kind in layout_of(self._view(view)).features}
+
+    def views(self) -> list[str]:
+        """Names of the feature views."""
+        return sorted(view.name for view in self._open().list_feature_views())
+
+    def aggregate_views(self) -> dict[str, AggregateView]:
+        """The views that are declared as aggregates, by name."""
+        return {
+            view.name: AggregateView.from_json(view.tags[AGGREGATE_TAG])
+            for view in sorted(self._open().list_feature_views(), key=lambda view: view.name)
+            if AGGREGATE_TAG in view.tags
+        }
+
+    def _selection(self, features: str | Sequence[str]) -> Selection:
+        asked = features if isinstance(features, str) else tuple(features)
+        found = self._selections.get(asked)
+        if found is None:
+            found = self._selections[asked] = self._select(asked)
+        return found
+
+    def _select(self, features: str | Sequence[str]) -> Selection:
+        references = self._references(features)
+        if not references:
+            raise InvalidInput("no feature is asked for")
+        keys = {view: tuple(self._view(view).join_keys) for view in references}
+        if len(set(keys.values())) > 1 or any(len(held) != 1 for held in keys.values()):
+            listed = ", ".join(f"{view} by {' and '.join(held)}" for view, held in keys.items())
+            raise InvalidInput(f"views are of several entities ({listed}); ask for one entity's at a time")
+        parts = [
+            ViewPart(
+                view=view,
+                stored=self._stored(self._view(view)),
+                layout=layout_of(self._view(view)),
+                names=tuple(dict.fromkeys(names)),
+                ttl_us=self.ttl_us(view),
+            )
+            for view, names in references.items()
+        ]
+        ((key,), *_) = keys.values()
+        return Selection(key=key, parts=parts, rows=self._rows(), opaque=python_opaque)
+
+    def _stored(self, view: feast.FeatureView) -> str:
+        return stored_name(self._open().config, view)
+
+    def _rows(self) -> Rows:
+        opened = self._open()
+        store = opened._get_provider().online_store
+        if isinstance(store, PackedOnlineStore):
+            return store.rows(opened.config)
+        return FeastRows(self._open, self._view)
 
     def _references(self, features: str | Sequence[str]) -> Mapping[str, Sequence[str]]:
         if isinstance(features, str):
@@ -278,33 +388,55 @@ class FeatureStore:
         """Turns what the online store's client raises into our errors."""
         try:
             yield
-        except sqlite3.Error as failure:
-            if "full" in str(failure):
-                raise StorageError(f"feature store {self._where}: {failure}") from failure
-            raise Unavailable(f"feature store {self._where}: {failure}") from failure
         except Exception as failure:
-            if type(failure).__module__.partition(".")[0] == "redis":
-                raise Unavailable(f"feature store {self._where}: {failure}") from failure
-            raise
+            ours = self._translated(failure)
+            if ours is None:
+                raise
+            raise ours from failure
+
+    def _translated(self, failure: Exception) -> StorageError | Unavailable | None:
+        if isinstance(failure, sqlite3.Error) and "full" in str(failure):
+            return StorageError(f"feature store {self._where}: {failure}")
+        package = type(failure).__module__.partition(".")[0]
+        if isinstance(failure, sqlite3.Error) or package in _CLIENTS:
+            return Unavailable(f"feature store {self._where}: {failure}")
+        return None
 
 
-def _repository() -> Path | None:
-    for folder in (REPOSITORY, Path.cwd() / "feature_repo"):
-        if (folder / "services.py").is_file():
+def _online(settings: Settings) -> tuple[dict[str, Any], str]:
+    """Feast's configuration of the online store, and where that is, for errors."""
+    chosen = settings.features.online_store
+    if chosen == "sqlite":
+        path = str(settings.paths.feast / "online.db")
+        return {"type": "matinee.features.store.PackedSqliteOnlineStore", "path": path}, path
+    options = dict(settings.features.online_options)
+    if chosen == "redis":
+        address = settings.features.redis
+        kind = "matinee.features.store.PackedRedisOnlineStore"
+        where = f"redis at {address.partition(',')[0]}"
+        return {"type": kind, "connection_string": address, **options}, where
+    return {"type": chosen, **options}, chosen
+
+
+def _repository(named: str) -> Path | None:
+    folders = (Path(named),) if named else (REPOSITORY, Path.cwd() / "feature_repo")
+    for folder in folders:
+        if any(folder.glob("*.py")):
             return folder
     return None
 
 
-def _definitions() -> list[Any]:
-    """Every Feast object that the modules of feature_repo/ hold.
+def _definitions(named: str) -> list[Any]:
+    """Every Feast object that the modules of the definitions' folder hold.
 
     The modules import each other by bare name, as the `feast` command wants it; they leave no trace in
     this process's import state.
     """
-    folder = _repository()
+    folder = _repository(named)
     if folder is None:
-        raise NotFound(f"feature definitions: neither {REPOSITORY} nor {Path.cwd() / 'feature_repo'} exists")
-    names = ("entities", "sources", "views", "services")
+        looked = named or f"{REPOSITORY}, {Path.cwd() / 'feature_repo'}"
+        raise NotFound(f"feature definitions: no Python file in {looked}; set features.repository")
+    names = [path.stem for path in sorted(folder.glob("*.py"))]
     before = {name: sys.modules.pop(name) for name in names if name in sys.modules}
     sys.path.insert(0, str(folder))
     try:
@@ -319,18 +451,3 @@ def _definitions() -> list[Any]:
         id(value): value for module in modules for value in vars(module).values() if isinstance(value, kinds)
     }
     return list(found.values())
-
-
-def _aligned(entity_rows: pa.Table, answer: pa.Table) -> pa.Table:
-    for name in answer.column_names:
-        if name not in entity_rows.column_names:
-            entity_rows = entity_rows.append_column(name, answer[name])
-    return entity_rows
-
-
-@contextmanager
-def _closing(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
-    try:
-        yield connection
-    finally:
-        connection.close()

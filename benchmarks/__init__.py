@@ -1,0 +1,1 @@
+"""The platform beside its peers: one comparison a module, run as `python -m benchmarks.NAME [--quick]`."""
