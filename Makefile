@@ -21,7 +21,7 @@ lint: .venv/.installed
 lock: .venv/.installed
 	$(BIN)/uv pip compile --quiet --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
 		--python-version 3.11 --all-extras pyproject.toml -o constraints.txt
-	sed -i "s/+cpu$$//" constraints.txt
+	sed -i "s/+cpu$$//; /^\(nvidia-[cn]\|cuda-\|triton==\)/d" constraints.txt
 
 .venv/.installed: pyproject.toml constraints.txt tools/install.py
 	$(PYTHON) tools/install.py dev

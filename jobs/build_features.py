@@ -4,12 +4,14 @@
     ray job submit --address URL --working-dir . --runtime-env-json '{"py_modules": ["platform/matinee"]}' \\
         -- python jobs/build_features.py --home HOME
 
-Ends with 1 where an online value differs from the recomputed one.
+A lake that fits one process is computed in this one, a larger one on Ray. Where nothing changed since the
+last build, nothing is written. Ends with 1 where an online value differs from the recomputed one.
 """
 
 import argparse
 import json
 import sys
+from contextlib import nullcontext
 from typing import Any
 
 from matinee.config import load_settings
@@ -30,7 +32,7 @@ def main() -> int:
         from matinee.features import batch
         from matinee.local.cluster import connect
 
-        with connect(settings):
+        with nullcontext() if batch.fits(settings) else connect(settings):
             figures: dict[str, Any] = {"build": batch.build(settings, as_of=args.as_of)}
             if not args.no_compare:
                 figures["compare"] = batch.compare(settings)
@@ -47,11 +49,13 @@ def show(figures: dict[str, Any], *, as_json: bool) -> None:
         print(json.dumps(figures))
         return
     built = figures["build"]
-    print(f"{built['events']} events, {built['seconds']:.1f} s, build {built['build']}")
+    changed = "" if built["written"] else ", unchanged"
+    print(f"{built['events']} events, {built['seconds']:.1f} s, build {built['build']}{changed}")
     for view, rows in built["rows"].items():
         checked = figures.get("compare", {}).get(view)
         online = f"  online equal {checked['equal']} of {checked['rows']}" if checked else ""
-        print(f"{view:<18}{rows:>10} rows{online}")
+        days = f"  days computed {built['computed'][view]}" if view in built["computed"] else ""
+        print(f"{view:<18}{rows:>10} rows{days}{online}")
         for each in checked["differing"] if checked else ():
             print(f"  differs: {each['key']}: online {each['online']}, batch {each['batch']}")
 

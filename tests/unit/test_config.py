@@ -28,6 +28,14 @@ def test_a_section_name_with_underscores_reaches_its_field() -> None:
     assert settings.kafka.bootstrap_servers == "broker:9092"
 
 
+def test_options_of_the_online_store_are_json_in_the_environment() -> None:
+    variable = "MATINEE_FEATURES_ONLINE_OPTIONS"
+    settings = load_settings(environment={variable: '{"region": "eu-west-1", "batch_size": 40}'})
+    assert settings.features.online_options == {"region": "eu-west-1", "batch_size": 40}
+    with pytest.raises(ConfigError, match=variable):
+        load_settings(environment={variable: "region=eu-west-1"})
+
+
 @pytest.mark.parametrize(
     ("environment", "named"),
     [

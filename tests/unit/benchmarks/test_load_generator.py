@@ -17,7 +17,7 @@ def test_an_event_has_200_bytes_and_is_one_that_the_platform_accepts():
     now = time.time_ns() // 1000
     text = payload(7, member_id(12), now, 12.5).encode()
     assert len(text) == 200
-    validator = Validator(titles=[f"t{i}" for i in range(500)], future_tolerance_s=300, max_bytes=1 << 20)
+    validator = Validator(titles=[f"t{i:03d}" for i in range(500)], future_tolerance_s=300, max_bytes=1 << 20)
     parsed = validator.parse([text], now=now)
     assert not parsed.rejected
     assert parsed.events.select(["member_id", "type", "value"]).to_pylist() == [

@@ -9,8 +9,9 @@ from datetime import timedelta
 import pyarrow as pa
 
 from matinee.config import Settings
+from matinee.features import packed
+from matinee.features.store.online_store import kind_of
 from matinee.features.store.store import FeatureStore
-from matinee.features.store.values import arrow_type
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +83,7 @@ def declared(settings: Settings) -> Declared:
         features = [
             DeclaredFeature(
                 name=each.name,
-                type=arrow_type(each.dtype),
+                type=packed.arrow_type(kind_of(each.dtype)),
                 description=each.description,
                 tags=dict(each.tags),
             )

@@ -10,6 +10,7 @@ import asyncio
 import warnings
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,6 +34,7 @@ with warnings.catch_warnings():
 from matinee.features import packed
 from matinee.features.entity_keys import entity_keys
 from matinee.features.packed import Decoder, Layout
+from matinee.features.redis_client import redis_client
 from matinee.features.rows import RedisRows, Rows, SqliteRows
 from matinee.schema import TIMESTAMP
 
@@ -220,7 +222,13 @@ class PackedRedisOnlineStore(PackedOnlineStore):
         own = config.online_store
         key = (config.project, own.connection_string, own.sentinel_master, own.key_ttl_seconds, own.timeout_s)
         if key not in self._rows:
-            made = RedisRows(lambda: _connect(own), config.project, ttl_s=own.key_ttl_seconds or 0)
+            connect = partial(
+                redis_client,
+                own.connection_string,
+                sentinel_master=own.sentinel_master,
+                timeout_s=own.timeout_s,
+            )
+            made = RedisRows(connect, config.project, ttl_s=own.key_ttl_seconds or 0)
             self._rows.setdefault(key, made)
         return self._rows[key]
 
@@ -346,20 +354,3 @@ def _arrow(values: Sequence[Value | None], kind: str) -> pa.Array | None:
     except (pa.ArrowInvalid, OverflowError):  # Feast's mark of a missing time is the smallest int64
         return None
     return numbers.cast(packed.arrow_type(kind))
-
-
-def _connect(config: PackedRedisOnlineStoreConfig) -> Any:
-    import redis
-    from feast.infra.online_stores.redis import RedisOnlineStore
-    from redis.backoff import NoBackoff
-    from redis.retry import Retry
-
-    nodes, options = RedisOnlineStore._parse_connection_string(config.connection_string)
-    options.setdefault("socket_timeout", config.timeout_s)
-    options.setdefault("socket_connect_timeout", config.timeout_s)
-    options.setdefault("retry", Retry(NoBackoff(), 1))
-    if config.sentinel_master:
-        addresses = [(node["host"], int(node["port"])) for node in nodes]
-        sentinel: Any = redis.Sentinel(addresses, **options)  # type: ignore[no-untyped-call]
-        return sentinel.master_for(config.sentinel_master)
-    return redis.Redis(host=nodes[0]["host"], port=int(nodes[0]["port"]), **options)
