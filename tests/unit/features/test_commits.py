@@ -1,4 +1,4 @@
-"""Commits: state and offsets of one moment, whoever owned the partitions; nothing from epochs that are over."""
+"""Commits: state and offsets of one moment, whoever owned the partitions; nothing from over epochs."""
 
 from dataclasses import replace
 
