@@ -5,7 +5,8 @@
         -- python jobs/build_features.py --home HOME
 
 A lake that fits one process is computed in this one, a larger one on Ray. Where nothing changed since the
-last build, nothing is written. Ends with 1 where an online value differs from the recomputed one.
+last build, nothing is written. Ends with 1 where an online value differs from the recomputed one, and where
+violated expectations hold the build back (`features.gate`).
 """
 
 import argparse
@@ -40,7 +41,8 @@ def main() -> int:
         print(f"build_features: {failure}", file=sys.stderr)
         return 2
     show(figures, as_json=args.json)
-    return int(any(view["differing"] for view in figures.get("compare", {}).values()))
+    differs = any(view["differing"] for view in figures.get("compare", {}).values())
+    return int(differs or "held" in figures["build"])
 
 
 def show(figures: dict[str, Any], *, as_json: bool) -> None:
@@ -51,6 +53,10 @@ def show(figures: dict[str, Any], *, as_json: bool) -> None:
     built = figures["build"]
     changed = "" if built["written"] else ", unchanged"
     print(f"{built['events']} events, {built['seconds']:.1f} s, build {built['build']}{changed}")
+    for each in built.get("violations", ()):
+        print(f"  expected otherwise: {each}")
+    if "held" in built:
+        print(f"  held, the build before stays: {built['held']}")
     for view, rows in built["rows"].items():
         checked = figures.get("compare", {}).get(view)
         online = f"  online equal {checked['equal']} of {checked['rows']}" if checked else ""

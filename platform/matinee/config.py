@@ -80,6 +80,8 @@ class Features(Section):
     """host:port of Redis, read where `online_store` is redis; Feast's options may follow ("...,db=1")."""
     online_options: dict[str, Any] = {}
     """Further settings of the online store, under Feast's names; a JSON object in the environment."""
+    gate: Literal["report", "hold"] = "report"
+    """What a batch build does whose values are not what is expected: report it, or stay unpublished."""
     titles_refresh_s: float = Field(1.0, gt=0)
     """How often the in-memory copy of title features looks for changes."""
 

@@ -2,6 +2,7 @@
 
 import random
 import warnings
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
@@ -12,7 +13,7 @@ from matinee.events import lake
 from matinee.features import batch, daily, offline
 from matinee.features.history_rows import history_rows
 from matinee.features.store import FeatureStore
-from matinee.schema import CATALOGUE_SCHEMA, Catalogue
+from matinee.schema import CATALOGUE_SCHEMA, Aggregate, Catalogue, Expectation, Function, Window
 
 TITLES = [f"t{i}" for i in range(6)]
 
@@ -110,3 +111,30 @@ def test_later_events_are_left_out_and_come_back(home):
         known = [event for event in log if as_of is None or event["event_time"] <= as_of]
         expected = history_rows(views["a"], table_of(known)).to_pylist()
         assert rows_of(home, "a") == sorted(map(str, expected))
+
+
+def test_a_build_that_is_not_what_is_expected_is_reported_or_held(home):
+    draw = random.Random(8)
+    view = any_view(draw, "a")
+    count = Aggregate(
+        name="few",
+        function=Function.COUNT,
+        window=Window.unbounded(),
+        types=view.types,
+        expect=Expectation(high=0),
+    )
+    views = {"a": replace(view, aggregates=(*view.aggregates, count))}
+    add(home, log_of(8, 60))
+    first = batch.build(home, views={})
+    reported = batch.build(home, views=views)
+    assert reported["written"]
+    (violation,) = (each for each in reported["violations"] if each["feature"] == "few")
+    assert (violation["rule"], violation["limit"]) == ("high", 0)
+    holding = home.model_copy(update={"features": home.features.model_copy(update={"gate": "hold"})})
+    add(home, log_of(9, 10))
+    held = batch.build(holding, views=views)
+    assert "few" in held["held"]
+    assert not held["written"]
+    manifest = offline.read_manifest(home.paths.feast / "offline")
+    assert manifest.build == reported["build"] != first["build"]
+    assert not (home.paths.feast / "offline" / held["build"]).exists()

@@ -171,7 +171,7 @@ def count(root: Path) -> int:
 
 def parts(root: Path) -> list[Part]:
     """The parts that stand now, oldest day first; one whose rows another part holds as well is left out."""
-    found = [_part(path) for path in sorted(root.glob("date=*/*.parquet"))]
+    found = [part_of(path) for path in sorted(root.glob("date=*/*.parquet"))]
     widest: dict[tuple[str, int], int] = {}
     kept = []
     for part in sorted(found, key=lambda part: (part.cluster, part.partition, part.first, -part.last)):
@@ -277,7 +277,8 @@ def _name(quoted_cluster: str, partition: int, rows: pa.Table) -> str:
     return f"{quoted_cluster}.{partition:05d}.{ends['min']:020d}-{ends['max']:020d}.parquet"
 
 
-def _part(path: Path) -> Part:
+def part_of(path: Path) -> Part:
+    """What a part's path tells."""
     cluster, partition, offsets = path.stem.rsplit(".", 2)
     first, last = offsets.split("-")
     return Part(path=path, cluster=cluster, partition=int(partition), first=int(first), last=int(last))

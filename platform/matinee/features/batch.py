@@ -15,12 +15,14 @@ import secrets
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from matinee.config import Settings
 from matinee.errors import Unavailable
@@ -37,6 +39,7 @@ from matinee.features.transforms import (
     title_content,
     watches_of,
 )
+from matinee.features.trust.expectations import Policy, ViewExpectations, Violation, check, gate, merged
 from matinee.schema import LAKE_SCHEMA, WATCH_TYPES, AggregateView, Catalogue
 
 logger = logging.getLogger(__name__)
@@ -146,10 +149,37 @@ def _build(
         rows[view] = sum(span.rows for span in each.spans)
         if not files[view]:
             files[view] = [offline.write_part(root, name, view, "empty", views[view].schema.empty_table())]
+    violations = _violations(settings, root, views, files)
+    decision = gate(violations, Policy(report_only=settings.features.gate == "report"))
+    found = {"violations": [asdict(each) for each in violations]}
+    if decision.action == "hold":
+        shutil.rmtree(root / name, ignore_errors=True)
+        return {**figures, **found, "build": name, "as_of": until, "rows": rows, "written": False,
+                "held": decision.reason}  # fmt: skip
     ledger = Ledger(until=as_of, parts=parts, views=built, beside=beside)
     daily.write_ledger(root, name, ledger)
     offline.publish(root, offline.Manifest(build=name, as_of=until, files=files, rows=rows))
-    return {**figures, "build": name, "as_of": until, "rows": rows, "written": True}
+    return {**figures, **found, "build": name, "as_of": until, "rows": rows, "written": True}
+
+
+def _violations(
+    settings: Settings, root: Path, views: Mapping[str, AggregateView], files: Mapping[str, Sequence[str]]
+) -> list[Violation]:
+    """Where the rows of a build are not what is expected of them."""
+    expected = {name: ViewExpectations.of(view) for name, view in views.items()}
+    if (settings.paths.feast / "registry.db").exists():
+        from matinee.features.store.declared import declared
+
+        for name, view in declared(settings).views.items():
+            tags = {each.name: each.tags["expect"] for each in view.features if "expect" in each.tags}
+            expected.setdefault(name, ViewExpectations.of_tags(name, tags))
+    found: list[Violation] = []
+    for name, written in files.items():
+        if name in expected and expected[name].features:
+            for file in written:
+                rows = pq.read_table(root / file, columns=list(expected[name].features), partitioning=None)
+                found += check(expected[name], rows)
+    return merged(found)
 
 
 def _histories(

@@ -15,6 +15,7 @@ import math
 import os
 import shutil
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -270,11 +271,34 @@ def _changed_days(
     """Days whose events are others than in `before`."""
     if before is None:
         return []
-    changed = {day for name in parts.keys() ^ before.parts.keys() for day in {**parts, **before.parts}[name]}
+    gone = {name: days for name, days in before.parts.items() if name not in parts}
+    changed: set[int] = set()
+    for name in parts.keys() - before.parts.keys():
+        joined = [each for each in gone if _lies_in(each, name)]
+        if joined and _added([gone[each] for each in joined]) == dict(parts[name]):
+            for each in joined:
+                del gone[each]
+        else:
+            changed |= parts[name].keys()
+    changed |= {day for days in gone.values() for day in days}
     if before.until != until:
         cut = min(each for each in (before.until, until) if each is not None) // DAY
         changed |= {day for days in parts.values() for day in days if day >= cut}
     return sorted(changed)
+
+
+def _lies_in(name: str, whole: str) -> bool:
+    """Whether a part holds rows of the same log as another, and none outside its offsets."""
+    part, other = (lake.part_of(Path(each.rpartition(":")[0])) for each in (name, whole))
+    same = (part.cluster, part.partition) == (other.cluster, other.partition)
+    return same and other.first <= part.first and part.last <= other.last
+
+
+def _added(counts: Sequence[Mapping[int, int]]) -> dict[int, int]:
+    total: Counter[int] = Counter()
+    for each in counts:
+        total.update(each)
+    return dict(total)
 
 
 def _touched(view: AggregateView, dirty: Sequence[int], days: Sequence[int]) -> list[int]:

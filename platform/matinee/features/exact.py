@@ -60,7 +60,7 @@ def first_tile(times: Integers, window: Window) -> Integers:
 
 def decay(age: Integers, aggregate: Aggregate) -> Integers:
     """Weights in DECAY_UNIT of tiles that are `age` tiles (0, 1, ...) older than the row's own."""
-    weight = np.exp2(age * -(aggregate.window.hop / aggregate.half_life))
+    weight = np.exp2(np.maximum(age, 0) * -(aggregate.window.hop / aggregate.half_life))
     return np.asarray(np.rint(weight * DECAY_UNIT), dtype=np.int64)
 
 

@@ -44,6 +44,8 @@ COMMIT_S = 1.0
 """Longest time an event that is online waits to be committed."""
 COMMIT_EVENTS = 100_000
 """Most events that wait to be committed."""
+COMPACT_S = 60.0
+"""How often the lake's small parts of these partitions are joined."""
 RETRY_S = 0.5
 """Pause after a failure before it is tried again."""
 SAMPLES = 2_000
@@ -141,6 +143,7 @@ class Worker:
         self._arrived: list[npt.NDArray[np.int64]] = []
         self._commit_owed = False
         self._generation: str | None = None
+        self._compacted_at = time.monotonic()
         self._written: dict[str, _Written] = {}
         self._violations = Violations()
         self._state, self._reason = "starting", ""
@@ -214,6 +217,9 @@ class Worker:
         self._commit_owed = False
         self._pending = _Pending()
         self._refill()
+        if time.monotonic() - self._compacted_at > COMPACT_S:
+            lake.compact(self._settings.paths.events, self._cluster, self._positions)
+            self._compacted_at = time.monotonic()
 
     def caught_up(self) -> bool:
         """Whether everything in the log now is online and committed; commits where that is all it lacks.

@@ -194,3 +194,16 @@ def test_an_event_s_reach_ends_with_its_windows():
     assert plans == {
         "view": Plan(compute=[built.spans[4], built.spans[5]], keep=[*built.spans[:4], *built.spans[6:]])
     }
+
+
+def test_parts_that_were_joined_leave_their_days_as_they_were():
+    def name(first, last, size, partition=0):
+        return f"date=2026-01-01/c.{partition:05d}.{first:020d}-{last:020d}.parquet:{size}"
+
+    small = {name(0, 4, 10): {1: 3, 2: 2}, name(6, 9, 11): {2: 4}}
+    before = daily.Ledger(until=None, parts=small)
+    joined = {name(0, 9, 30): {1: 3, 2: 6}}
+    assert daily._changed_days(before, joined, None) == []
+    assert daily._changed_days(before, {name(0, 9, 30): {1: 3, 2: 7}}, None) == [1, 2]
+    assert daily._changed_days(before, {**joined, name(10, 11, 5): {7: 2}}, None) == [7]
+    assert daily._changed_days(before, {name(0, 9, 30, partition=1): {1: 3, 2: 6}}, None) == [1, 2]
