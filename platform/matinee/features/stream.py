@@ -73,7 +73,7 @@ def start(settings: Settings, bootstrap: str) -> Any:
     read_catalogue(settings)
     ensure_topics(settings.kafka, bootstrap)
     FeatureStore(settings).prepare()
-    views = _declared(settings)
+    views = declared_views(settings)
     _replace_running()
     actor = ray.remote(Supervisor).options(
         name=NAME, namespace=NAMESPACE, num_cpus=0, max_restarts=-1, max_task_retries=0, max_concurrency=8
@@ -491,7 +491,7 @@ class Supervisor:
             time.sleep(0.01)
 
 
-def _declared(settings: Settings) -> Views:
+def declared_views(settings: Settings) -> Views:
     """The views of the home's registry that a stream computes, with what is expected of them."""
     from matinee.features.store.declared import declared
 
