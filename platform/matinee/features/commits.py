@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.fs as fs
 
 from matinee.errors import MatineeError, StorageError
+from matinee.features.offline import opened
 
 StateTables = Mapping[str, pa.Table]
 """State tables by name, as `aggregates.AggregateState` gives and takes them."""
@@ -81,10 +82,7 @@ class Commits:
 
     def __init__(self, root: str) -> None:
         self._root = root
-        if "://" in root:
-            self._files, self._folder = fs.FileSystem.from_uri(root)
-        else:
-            self._files, self._folder = fs.LocalFileSystem(), root
+        self._files, self._folder = opened(root)
         self._local = isinstance(self._files, fs.LocalFileSystem)
 
     def epoch(self) -> Epoch:

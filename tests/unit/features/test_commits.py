@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pyarrow as pa
 import pytest
+from s3_server import BUCKET, s3_server
 
 from matinee.errors import StorageError
 from matinee.features.commits import Commit, Commits, FencedError, add_counts, positions
@@ -20,6 +21,29 @@ def restored(commits, commit):
 @pytest.fixture
 def commits(tmp_path):
     return Commits(str(tmp_path / "stream"))
+
+
+@pytest.fixture
+def remote(monkeypatch):
+    with s3_server(monkeypatch) as endpoint:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        yield Commits(f"s3://{BUCKET}/stream")
+
+
+def test_commits_lie_on_s3_as_well(remote):
+    assert remote.read() == []
+    epoch = remote.begin({"a": [0]})
+    first = remote.write(Commit(name="a", epoch=epoch.number, partitions=[0]), [rows(1, 2)], whole=True)
+    after = remote.write(replace(first, offsets={"c": {0: 9}}), [rows(3)], whole=False)
+    assert remote.read() == [after]
+    assert restored(remote, after) == [[1, 2], [3]]
+    new = remote.begin({"b": [0]})
+    with pytest.raises(FencedError):
+        remote.write(after, [rows(4)], whole=False)
+    moved = remote.write(Commit(name="b", epoch=new.number, partitions=[0]), [rows(1, 2, 3)], whole=True)
+    remote.forget(new.number)
+    assert remote.read() == [moved]
+    assert restored(remote, moved) == [[1, 2, 3]]
 
 
 def test_no_commit_is_an_empty_one(commits):
