@@ -20,6 +20,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -27,6 +28,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.common import (
+    ROOT,
+    SCALE,
     PeerFailed,
     PeerMissing,
     arguments,
@@ -34,6 +37,7 @@ from benchmarks.common import (
     machine,
     peer_venv,
     pinned,
+    plot_scaling,
     run_peer,
     skipped,
 )
@@ -78,13 +82,16 @@ def main() -> None:
     events = 2_000_000 if args.quick else 20_000_000
     with tempfile.TemporaryDirectory(prefix="matinee-batch-", dir=args.scratch) as scratch, pinned(THREADS):
         folder = Path(scratch)
-        beside_peers(folder, events, members=events // 100)
+        if not args.only_scaling:
+            beside_peers(folder, events, members=events // 100)
         if not args.no_scaling:
-            scaling(folder, 125_000 if args.quick else 1_250_000)
+            plot = None if args.quick else ROOT / "docs" / "img" / "batch_scaling.png"
+            scaling(folder, 125_000 if args.quick else 1_250_000, plot)
 
 
 def _declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scratch", help="a folder on a disk with room for some gigabytes")
+    parser.add_argument("--only-scaling", action="store_true", help="only ours, as events and keys grow")
     parser.add_argument("--no-scaling", action="store_true", help="only the comparisons")
     parser.add_argument("--one", help=argparse.SUPPRESS)
 
@@ -242,20 +249,24 @@ def result(folder: Path) -> pl.DataFrame:
     return rows.select(names).cast(types).sort("member_id", "event_timestamp")
 
 
-def scaling(folder: Path, base: int) -> None:
+def scaling(folder: Path, base: int, plot: Path | None) -> None:
     """Ours at 1x, 4x and 16x of events and of keys, each in a process of its own, with its peak memory."""
     members = base // 100
-    grown = [("events", base * by, members) for by in (1, 4, 16)]
-    grown += [("keys", 4 * base, members * by) for by in (1, 4, 16)]
-    for what, events, keys in grown:
+    grown = [("events", by, base * by, members) for by in SCALE]
+    grown += [("keys", by, 4 * base, members * by) for by in SCALE]
+    lines: dict[str, list[dict[str, Any]]] = {"events": [], "keys": []}
+    for what, by, events, keys in grown:
         root = folder / f"lake-{events}-{keys}"
         generate(root, events, keys)
         command = [sys.executable, "-m", "benchmarks.batch_features", "--one", str(root)]
         done = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ)
         found = json.loads(done.stdout.splitlines()[-1])
-        line = {"name": f"{NAME}_scaling", "grown": what, "events": events, "members": keys, **found}
-        print(json.dumps({**line, "machine": machine()}), flush=True)
+        size = {"grows": what, "times": by, "events": events, "keys": keys}
+        lines[what].append({"name": f"{NAME}_scaling", **size, **found})
+        print(json.dumps({**lines[what][-1], "machine": machine()}), flush=True)
         shutil.rmtree(root)
+    if plot is not None:
+        plot_scaling(lines, plot, where="in one process")
 
 
 def one(root: Path) -> dict[str, float]:

@@ -22,6 +22,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 INSTALL_S = 900.0
 """Longest time that a peer's installation may take."""
+SCALE = (1, 4, 16)
+"""How often the base size is taken where a benchmark shows how its cost grows."""
 ERROR_CHARACTERS = 600
 """Most of a peer's error output that a reason quotes: its end."""
 
@@ -232,6 +234,37 @@ def run_peer(
         raise PeerFailed(f"{script}: exit {process.returncode}: {errors.strip()[-ERROR_CHARACTERS:]}")
     answer: dict[str, Any] = json.loads(lines[-1])
     return answer
+
+
+def plot_scaling(lines: Mapping[str, Sequence[Mapping[str, Any]]], path: Path, *, where: str) -> None:
+    """Speed and peak memory at SCALE times the base, as a PNG.
+
+    Args:
+        lines: by what grows ("events", "keys"), figures with times, events, keys, events_per_s, peak_mib.
+        where: on what, for the title: "on one core".
+    """
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    figure, (speed, memory) = pyplot.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    for grows, found in lines.items():
+        times = [line["times"] for line in found]
+        fixed = "keys" if grows == "events" else "events"
+        label = f"{grows} from {found[0][grows]:,}, with {found[0][fixed]:,} {fixed}"
+        speed.plot(times, [line["events_per_s"] / 1e6 for line in found], marker="o", label=label)
+        memory.plot(times, [line["peak_mib"] for line in found], marker="o", label=label)
+    for axes, title in ((speed, f"million events/s {where}"), (memory, "peak MiB, input included")):
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(SCALE, [f"{each}x" for each in SCALE])
+        axes.set_ylim(bottom=0)
+        axes.set_title(title, fontsize=10)
+        axes.grid(alpha=0.3)
+    speed.legend(fontsize=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
 
 
 @contextmanager

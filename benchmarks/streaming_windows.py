@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.common import (
     ROOT,
+    SCALE,
     PeerFailed,
     PeerMissing,
     arguments,
@@ -32,6 +33,7 @@ from benchmarks.common import (
     installed,
     machine,
     peer_venv,
+    plot_scaling,
     run_peer,
     skipped,
 )
@@ -50,7 +52,6 @@ TIMEOUT_S = 900.0
 
 
 WARM_EVENTS = 100_000
-SCALE = (1, 4, 16)
 TOPIC = "windows"
 
 
@@ -281,35 +282,7 @@ def scale(folder: Path, *, quick: bool, plot: Path | None) -> None:
             found.append(line)
             print(json.dumps({**line, "machine": machine()}), flush=True)
     if plot is not None:
-        _plot(lines, plot)
-
-
-def _plot(lines: dict[str, list[dict[str, Any]]], path: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot
-
-    figure, (speed, memory) = pyplot.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
-    for grows, found in lines.items():
-        times = [line["times"] for line in found]
-        fixed = "keys" if grows == "events" else "events"
-        label = f"{grows} from {found[0][grows]:,}, with {found[0][fixed]:,} {fixed}"
-        speed.plot(times, [line["events_per_s"] / 1e6 for line in found], marker="o", label=label)
-        memory.plot(times, [line["peak_mib"] for line in found], marker="o", label=label)
-    for axes, title in (
-        (speed, "million events/s on one core"),
-        (memory, "peak MiB, input included"),
-    ):
-        axes.set_xscale("log", base=2)
-        axes.set_xticks(SCALE, [f"{each}x" for each in SCALE])
-        axes.set_ylim(bottom=0)
-        axes.set_title(title, fontsize=10)
-        axes.grid(alpha=0.3)
-    speed.legend(fontsize=8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
+        plot_scaling(lines, plot, where="on one core")
 
 
 def _asked(path: Path, warm: Path) -> dict[str, Any]:
