@@ -26,21 +26,34 @@ member_activity = FeatureView(
     source=sources.member_activity,
     schema=[
         Field(
-            name="plays_1h", dtype=Int64, description="Distinct titles watched in the last hour.", tags=_COUNT
+            name="plays_1h",
+            dtype=Int64,
+            description="Distinct titles watched in the last hour.",
+            tags={**_COUNT, "window": "last hour"},
         ),
-        Field(name="plays_24h", dtype=Int64, description="Distinct titles watched in 24 hours.", tags=_COUNT),
-        Field(name="plays_7d", dtype=Int64, description="Distinct titles watched in 7 days.", tags=_COUNT),
+        Field(
+            name="plays_24h",
+            dtype=Int64,
+            description="Distinct titles watched in 24 hours.",
+            tags={**_COUNT, "window": "last 24 hours"},
+        ),
+        Field(
+            name="plays_7d",
+            dtype=Int64,
+            description="Distinct titles watched in 7 days.",
+            tags={**_COUNT, "window": "last 7 days"},
+        ),
         Field(
             name="last_title_ids",
             dtype=Array(String),
             description="The last 50 distinct titles, oldest first, each at its latest watch.",
-            tags={**_TAGS, "expect": '{"high": 50}'},
+            tags={**_TAGS, "expect": '{"high": 50}', "window": "all events"},
         ),
         Field(
             name="last_event_time",
             dtype=Int64,
             description="Latest event of any type, microseconds since the epoch.",
-            tags=_COUNT,
+            tags={**_COUNT, "window": "all events"},
         ),
     ],
 )
@@ -98,28 +111,44 @@ title_popularity = FeatureView(
     source=sources.title_popularity,
     schema=[
         Field(
-            name="plays_1d", dtype=Int64, description="Distinct members who watched in a day.", tags=_COUNT
+            name="plays_1d",
+            dtype=Int64,
+            description="Distinct members who watched in a day.",
+            tags={**_COUNT, "window": "last day"},
         ),
         Field(
             name="plays_7d", dtype=Int64, description="Distinct members who watched in 7 days.", tags=_COUNT
         ),
         Field(
-            name="plays_30d", dtype=Int64, description="Distinct members who watched in 30 days.", tags=_COUNT
+            name="plays_30d",
+            dtype=Int64,
+            description="Distinct members who watched in 30 days.",
+            tags={**_COUNT, "window": "last 30 days"},
         ),
-        Field(name="plays_all", dtype=Int64, description="Distinct members who ever watched.", tags=_COUNT),
+        Field(
+            name="plays_all",
+            dtype=Int64,
+            description="Distinct members who ever watched.",
+            tags={**_COUNT, "window": "all events"},
+        ),
         Field(
             name="rating_mean_30d",
             dtype=Float64,
             description="Mean stars of the ratings of 30 days; null without one.",
-            tags=_STARS,
+            tags={**_STARS, "window": "last 30 days"},
         ),
         Field(
             name="rating_mean_all",
             dtype=Float64,
             description="Mean stars of all ratings; null without one.",
-            tags=_STARS,
+            tags={**_STARS, "window": "all events"},
         ),
-        Field(name="ratings_all", dtype=Int64, description="Ratings ever given.", tags=_COUNT),
+        Field(
+            name="ratings_all",
+            dtype=Int64,
+            description="Ratings ever given.",
+            tags={**_COUNT, "window": "all events"},
+        ),
     ],
 )
 
