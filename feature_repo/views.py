@@ -71,13 +71,13 @@ member_watched = FeatureView(
             name="watched_title_ids",
             dtype=Array(String),
             description="Every distinct title in the order first watched.",
-            tags=_TAGS,
+            tags={**_TAGS, "window": "all events"},
         ),
         Field(
             name="watched_times",
             dtype=Array(Int64),
             description="Time of each title's first watch, microseconds since the epoch.",
-            tags=_TAGS,
+            tags={**_TAGS, "window": "all events"},
         ),
     ],
 )
@@ -91,12 +91,17 @@ member_affinity = FeatureView(
     tags=_STREAMED,
     source=sources.member_affinity,
     schema=[
-        Field(name="genres", dtype=Array(String), description="Genres watched, sorted.", tags=_TAGS),
+        Field(
+            name="genres",
+            dtype=Array(String),
+            description="Genres watched, sorted.",
+            tags={**_TAGS, "window": "all events, decayed"},
+        ),
         Field(
             name="affinity",
             dtype=Array(Float64),
             description="Decayed weight of each of `genres`; a watch weighs stars / 5, or 1 unrated.",
-            tags=_TAGS,
+            tags={**_TAGS, "window": "all events, decayed"},
         ),
     ],
 )
@@ -117,7 +122,10 @@ title_popularity = FeatureView(
             tags={**_COUNT, "window": "last day"},
         ),
         Field(
-            name="plays_7d", dtype=Int64, description="Distinct members who watched in 7 days.", tags=_COUNT
+            name="plays_7d",
+            dtype=Int64,
+            description="Distinct members who watched in 7 days.",
+            tags={**_COUNT, "window": "last 7 days"},
         ),
         Field(
             name="plays_30d",
