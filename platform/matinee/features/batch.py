@@ -171,8 +171,7 @@ def _violations(
         from matinee.features.store.declared import declared
 
         for name, view in declared(settings).views.items():
-            tags = {each.name: each.tags["expect"] for each in view.features if "expect" in each.tags}
-            expected.setdefault(name, ViewExpectations.of_tags(name, tags))
+            expected.setdefault(name, view.expected)
     found: list[Violation] = []
     for name, written in files.items():
         if name in expected and expected[name].features:

@@ -10,6 +10,7 @@ cannot commit any more. Offsets belong to a cluster id: another cluster starts a
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -22,6 +23,8 @@ import pyarrow.fs as fs
 
 from matinee.errors import MatineeError, StorageError
 from matinee.features.offline import opened
+
+_COMMIT = re.compile(r"\d{6}-.+\.json")
 
 StateTables = Mapping[str, pa.Table]
 """State tables by name, as `aggregates.AggregateState` gives and takes them."""
@@ -39,7 +42,6 @@ class Commit:
         partitions: those it reads.
         offsets: next offset to read, by cluster id and partition.
         counts: of this epoch: "events" accepted, "duplicates", "dead_letters", and "late/VIEW" for each view.
-        newest: per partition the latest event time, microseconds.
         last_event_time: latest event time accepted, microseconds; 0 before the first.
         tables: digest of each state table's definition.
         files: state files, the whole first, then the changes in order.
@@ -52,7 +54,6 @@ class Commit:
     offsets: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
     last_event_time: int = 0
-    newest: Mapping[int, int] = field(default_factory=dict)
     tables: Mapping[str, str] = field(default_factory=dict)
     files: Sequence[str] = ()
     sizes: Sequence[int] = ()
@@ -111,7 +112,7 @@ class Commits:
         """Every commit that stands, of all epochs, the oldest epoch first."""
         found = []
         for name in self._names():
-            if not name.endswith(".json") or name == "epoch.json":
+            if not _COMMIT.fullmatch(name):
                 continue
             text = self._read(name)
             if text is None:
@@ -121,8 +122,7 @@ class Commits:
                 cluster: {int(partition): offset for partition, offset in held.items()}
                 for cluster, held in stored.pop("offsets").items()
             }
-            newest = {int(partition): time for partition, time in stored.pop("newest").items()}
-            found.append(Commit(offsets=offsets, newest=newest, **stored))
+            found.append(Commit(offsets=offsets, **stored))
         return sorted(found, key=lambda commit: (commit.epoch, commit.name))
 
     def owners(self, partitions: Iterable[int]) -> dict[int, Commit]:

@@ -27,9 +27,9 @@ from matinee.features.group import Push, Views
 from matinee.features.keeper import HomeKeeper
 from matinee.features.titles import read_catalogue
 from matinee.features.transforms import VIEWS
-from matinee.features.trust.expectations import ViewExpectations, Violation, merged
+from matinee.features.trust.expectations import Violation, merged
 from matinee.features.worker import Worker
-from matinee.schema import AGGREGATE_TAG, AggregateView, Decision
+from matinee.schema import Decision
 
 logger = logging.getLogger(__name__)
 
@@ -496,26 +496,13 @@ def declared_views(settings: Settings) -> Views:
     from matinee.features.store.declared import declared
 
     found = declared(settings).views
-    aggregates = {
-        name: AggregateView.from_json(view.tags[AGGREGATE_TAG])
-        for name, view in found.items()
-        if AGGREGATE_TAG in view.tags
-    }
+    aggregates = [view.aggregate for view in found.values() if view.aggregate is not None]
     histories = [view for view in VIEWS.values() if view.name in found]
-    names = [*aggregates, *(view.name for view in histories)]
-    tagged = {
-        name: {each.name: each.tags["expect"] for each in found[name].features if "expect" in each.tags}
-        for name in names
-    }
+    names = [*(view.name for view in aggregates), *(view.name for view in histories)]
     return Views(
-        aggregates=list(aggregates.values()),
+        aggregates=aggregates,
         histories=histories,
-        expectations={
-            name: ViewExpectations.of(aggregates[name])
-            if name in aggregates
-            else ViewExpectations.of_tags(name, tagged[name])
-            for name in names
-        },
+        expectations={name: found[name].expected for name in names},
         objectives={name: float(found[name].tags.get("freshness_s", FRESHNESS_S)) for name in names},
     )
 

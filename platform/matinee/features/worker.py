@@ -355,7 +355,6 @@ class Worker:
             offsets={**done.offsets, self._cluster: dict(self._positions)},
             counts=add_counts([done.counts, pending.counts]),
             last_event_time=max(done.last_event_time, pending.last_event_time),
-            newest=dict(group.newest),
             tables=group.tables,
         )
         self._done = self._commits.write(committed, self._changes, whole=whole)

@@ -16,7 +16,7 @@ from matinee.features.transforms import VIEWS
 from matinee.features.trust.distribution import distribution
 from matinee.features.trust.freshness import judge_freshness, measured
 from matinee.features.trust.page import page
-from matinee.monitoring.features import CONSISTENCY, EXPECTATIONS, FRESHNESS, expectations_of, last
+from matinee.monitoring.features import CONSISTENCY, EXPECTATIONS, FRESHNESS, last
 from matinee.schema import WATCH_TYPES, Aggregate, AggregateView, Window
 
 if TYPE_CHECKING:
@@ -75,7 +75,6 @@ def describe_features(
 
     store = FeatureStore(settings)
     registry = declared(settings)
-    aggregates = store.aggregate_views()
     readers: dict[tuple[str, str], list[str]] = {}
     for service in registry.services.values():
         for read, names in service.features.items():
@@ -91,8 +90,8 @@ def describe_features(
 
     described: list[dict[str, Any]] = []
     for view in registry.views.values():
-        aggregate = aggregates.get(view.name)
-        expected = expectations_of(view.name, {f.name: f.tags for f in view.features}, aggregate).features
+        aggregate = view.aggregate
+        expected = view.expected.features
         values, origin = sample(settings, store, view)
         whole = _view(view, aggregate, freshness.get(view.name, {}))
         by_name = {each.name: each for each in aggregate.aggregates} if aggregate else {}

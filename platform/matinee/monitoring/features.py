@@ -188,9 +188,8 @@ def check_expectations(settings: Settings) -> ExpectationReport:
         found.extend(each)
         violations.extend(asdict(violation) | {"origin": origin} for violation in each)
 
-    aggregates = store.aggregate_views()
     for name, view in declared(settings).views.items():
-        expected = expectations_of(name, {f.name: f.tags for f in view.features}, aggregates.get(name))
+        expected = view.expected
         if not expected.features:
             continue
         table, origin = sample(settings, store, view)
@@ -211,20 +210,6 @@ def check_expectations(settings: Settings) -> ExpectationReport:
     )
     keep(settings, EXPECTATIONS, report)
     return report
-
-
-def expectations_of(
-    view: str, tags: Mapping[str, Mapping[str, str]], aggregate: AggregateView | None
-) -> ViewExpectations:
-    """What is expected of a view: as its aggregates declare, else as its fields' tags `expect` do.
-
-    Raises:
-        InvalidInput: a tag is no expectation.
-    """
-    if aggregate is not None:
-        return ViewExpectations.of(aggregate)
-    given = {name: held["expect"] for name, held in tags.items() if "expect" in held}
-    return ViewExpectations.of_tags(view, given)
 
 
 def consistency_event(report: ConsistencyReport) -> bytes:

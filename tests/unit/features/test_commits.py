@@ -61,7 +61,6 @@ def test_what_is_written_is_read_back_with_its_state_in_order(commits):
         offsets={"c1": {0: 5, 1: 9}},
         counts={"events": 13, "late/v": 1},
         last_event_time=7,
-        newest={0: 7, 1: 3},
         tables={"tiles": "d"},
     )
     whole = commits.write(first, [rows(1, 2), rows(3)], whole=True)
@@ -72,6 +71,13 @@ def test_what_is_written_is_read_back_with_its_state_in_order(commits):
     assert restored(commits, unchanged) == [[1, 2], [3], [4]]
     again = commits.write(unchanged, [rows(9)], whole=True)
     assert restored(commits, again) == [[9]]
+
+
+def test_files_of_another_layout_are_no_commits(commits, tmp_path):
+    (tmp_path / "stream").mkdir()
+    (tmp_path / "stream" / "worker-0.json").write_text('{"offsets": {"c": {"0": 5}}, "events": 5}')
+    assert commits.read() == []
+    assert commits.begin({"worker-0": [0]}).carried == {}
 
 
 def test_a_partition_belongs_to_its_owner_in_the_latest_epoch(commits):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from matinee.config import Settings, load_settings
-from matinee.errors import InvalidInput, StorageError
+from matinee.errors import StorageError
 from matinee.monitoring.features import (
     CONSISTENCY,
     ConsistencyReport,
@@ -16,13 +16,11 @@ from matinee.monitoring.features import (
     ViewAgreement,
     check_consistency,
     consistency_event,
-    expectations_of,
     judge_consistency,
     keep,
     last,
     violation_event,
 )
-from matinee.schema import Expectation
 
 
 def view(name: str = "v", **shares: float | None) -> ViewAgreement:
@@ -88,10 +86,3 @@ def test_without_a_log_the_report_says_that_nothing_was_compared(settings: Setti
     found = check_consistency(settings, now=1)
     assert (found.decision, found.views, found.below) == ("hold", [], [])
     assert last(settings, CONSISTENCY)["decision"] == "hold"
-
-
-def test_tags_declare_what_aggregates_do_not() -> None:
-    tags = {"a": {"expect": '{"low": 1}', "owner": "x"}, "b": {"owner": "x"}}
-    assert expectations_of("v", tags, None).features == {"a": Expectation(low=1)}
-    with pytest.raises(InvalidInput, match=r"v\.a"):
-        expectations_of("v", {"a": {"expect": "no"}}, None)

@@ -12,6 +12,8 @@ from matinee.config import Settings
 from matinee.features import packed
 from matinee.features.store.online_store import kind_of
 from matinee.features.store.store import FeatureStore
+from matinee.features.trust.expectations import ViewExpectations
+from matinee.schema import AGGREGATE_TAG, AggregateView
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +49,24 @@ class DeclaredView:
     online: bool
     features: Sequence[DeclaredFeature]
     tags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def aggregate(self) -> AggregateView | None:
+        """The declaration that stream and batch compute the view from; None where it has none."""
+        text = self.tags.get(AGGREGATE_TAG)
+        return None if text is None else AggregateView.from_json(text)
+
+    @property
+    def expected(self) -> ViewExpectations:
+        """What values are expected to be: as the aggregates declare, else as the fields' tags `expect` do.
+
+        Raises:
+            InvalidInput: a tag is no expectation.
+        """
+        if self.aggregate is not None:
+            return ViewExpectations.of(self.aggregate)
+        given = {each.name: each.tags["expect"] for each in self.features if "expect" in each.tags}
+        return ViewExpectations.of_tags(self.name, given)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import warnings
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -69,9 +70,9 @@ class PackedOnlineStore(OnlineStore):  # type: ignore[misc]
 
     _versioned_read_supported = True
 
+    @abstractmethod
     def rows(self, config: RepoConfig) -> Rows:
         """Where `config` says that rows lie."""
-        raise NotImplementedError
 
     @property
     def async_supported(self) -> SupportedAsyncMethods:
