@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import fetched
 import pytest
 
 from matinee.config import Settings, load_settings
-from matinee.errors import Unavailable
 from matinee.local.cluster import connect
 from matinee.sources import movielens
 from matinee.sources.dataset import Dataset
@@ -32,8 +32,5 @@ def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def movielens_100k(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """MovieLens 100K, fetched once a session."""
     home = load_settings({"home": str(tmp_path_factory.mktemp("movielens"))}, environment={}).paths
-    try:
-        movielens.get("movielens-100k", home)
-    except Unavailable as failure:
-        pytest.skip(f"MovieLens 100K cannot be fetched: {failure}")
+    fetched.movielens_100k(home)
     return movielens.load("movielens-100k", home)

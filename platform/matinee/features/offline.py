@@ -239,29 +239,6 @@ def read(
     return parts(root, view, since=since, until=until).read(columns, since=since, until=until)
 
 
-def join_as_of(
-    asked: pa.Table,
-    rows: pa.Table,
-    *,
-    key: str,
-    columns: Sequence[str],
-    names: Sequence[str],
-    ttl_us: int = 0,
-) -> pa.Table:
-    """For each asked row, in its order, the values of the latest row of its key at or before its time.
-
-    Args:
-        asked: with `key` and TIME; repeated rows stay.
-        rows: with `key`, TIME and `columns`; of rows with equal key and time the last one counts.
-        names: what `columns` are called in the answer.
-        ttl_us: a row older than this many microseconds counts as missing; 0: none is too old.
-
-    Returns:
-        `names` alone, aligned with `asked`; null where no row qualifies.
-    """
-    return asof.join(asked, rows, keys=[key], columns=columns, names=names, ttl_us=ttl_us)
-
-
 def _publish(root: Root, manifest: Manifest) -> None:
     files, base = opened(root)
     before = read_manifest(root)

@@ -6,27 +6,17 @@ are the rows that `store.FeatureStore` writes and reads. Stores of Feast's own a
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import partial
 from typing import Protocol
 
 import pyarrow as pa
 
 from matinee.config import Settings
-from matinee.errors import StorageError, Unavailable
-from matinee.features import packed
-from matinee.features.entity_keys import entity_keys
 from matinee.features.group import Views
 from matinee.features.packed import Layout
 from matinee.features.redis_client import redis_client
-from matinee.features.rows import RedisRows, Rows, SqliteRows
-from matinee.schema import TIMESTAMP
-
-PROJECT = "matinee"
-"""Feast's name for what is ours, in the registry and in shared stores."""
-_TIME = "event_timestamp"
+from matinee.features.rows import PROJECT, TIME, RedisRows, Rows, SqliteRows, guarded, put_table
 
 
 class Online(Protocol):
@@ -84,7 +74,7 @@ class PackedWriter:
         self._keys: Mapping[str, str] = {name: key for name, key, _ in declared}
         self._layouts: Mapping[str, Layout] = {
             name: Layout(
-                tuple((field.name, _kind(field.type)) for field in schema if field.name not in (key, _TIME))
+                tuple((field.name, _kind(field.type)) for field in schema if field.name not in (key, TIME))
             )
             for name, key, schema in declared
         }
@@ -93,28 +83,13 @@ class PackedWriter:
         """See `Online`."""
         if not table.num_rows:
             return
-        key, layout = self._keys[view], self._layouts[view]
-        times = table[_TIME].cast(TIMESTAMP).cast(pa.int64()).to_numpy()
-        values = packed.encode(layout, table, time=times, created=None)
-        with self._guarded():
-            self._rows.put(view, entity_keys(key, table[key]), values, layout)
+        with guarded(self._where):
+            put_table(self._rows, view, table, key=self._keys[view], layout=self._layouts[view])
 
     def generation(self) -> str | None:
         """See `Online`."""
-        with self._guarded():
+        with guarded(self._where):
             return self._rows.generation()
-
-    @contextmanager
-    def _guarded(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as failure:
-            kind = StorageError if "full" in str(failure) else Unavailable
-            raise kind(f"feature store {self._where}: {failure}") from failure
-        except Exception as failure:
-            if type(failure).__module__.partition(".")[0] == "redis":
-                raise Unavailable(f"feature store {self._where}: {failure}") from failure
-            raise
 
 
 def _kind(dtype: pa.DataType) -> str:

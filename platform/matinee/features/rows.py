@@ -20,7 +20,21 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+import pyarrow as pa
+
+from matinee.errors import StorageError, Unavailable
+from matinee.features import packed
+from matinee.features.entity_keys import entity_keys
 from matinee.features.packed import Layout
+from matinee.schema import TIMESTAMP
+
+PROJECT = "matinee"
+"""Feast's name for what is ours, in the registry and in shared stores."""
+TIME = "event_timestamp"
+"""The column of a row's event time."""
+
+_CLIENTS = ("redis", "botocore", "boto3", "cassandra")
+"""Packages whose exceptions say that a store does not answer."""
 
 _WRITE_ROWS = 20_000
 """Most rows of one SQLite transaction: other writers get their turn between two."""
@@ -88,6 +102,42 @@ class Rows(Protocol):
 
     def close(self) -> None:
         """Release what this thread holds."""
+
+
+def put_table(rows: Rows, view: str, table: pa.Table, *, key: str, layout: Layout) -> None:
+    """Write a table of a view's rows: `key`, every feature of `layout`, event_timestamp.
+
+    Raises:
+        InvalidInput: a column is missing or of another type.
+    """
+    times = table[TIME].cast(TIMESTAMP).cast(pa.int64()).to_numpy()
+    values = packed.encode(layout, table, time=times, created=None)
+    rows.put(view, entity_keys(key, table[key]), values, layout)
+
+
+def translated(failure: Exception, where: str) -> StorageError | Unavailable | None:
+    """What a store's client raised, as our error; None where it is no word of a store.
+
+    Args:
+        where: which store, for the message.
+    """
+    if isinstance(failure, sqlite3.Error) and "full" in str(failure):
+        return StorageError(f"feature store {where}: {failure}")
+    if isinstance(failure, sqlite3.Error) or type(failure).__module__.partition(".")[0] in _CLIENTS:
+        return Unavailable(f"feature store {where}: {failure}")
+    return None
+
+
+@contextmanager
+def guarded(where: str) -> Iterator[None]:
+    """Turns what a store's client raises into our errors (`translated`)."""
+    try:
+        yield
+    except Exception as failure:
+        ours = translated(failure, where)
+        if ours is None:
+            raise
+        raise ours from failure
 
 
 class SqliteRows:

@@ -20,8 +20,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import logging
-import math
 from typing import Any, Protocol
 
 import orjson
@@ -29,9 +27,9 @@ from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope, Send
 
 from matinee.config import Settings
-from matinee.errors import InvalidInput, MatineeError, NotFound, Unavailable
+from matinee.errors import InvalidInput, Unavailable
 from matinee.events.encode import rfc3339
-from matinee.gateway.problems import problem, shown
+from matinee.gateway.problems import of_failure, problem, shown
 
 MAX_ENTITIES = 10_000
 MAX_FEATURES = 2_000
@@ -40,10 +38,7 @@ _INLINE_ENTITIES = 256
 """Larger reads of SQLite go to a thread, so that they hold up nobody; so does every read of another store."""
 _JSON = [(b"content-type", b"application/json")]
 _FIELDS = {"service", "features", "entities"}
-_STATUS = ((InvalidInput, 422), (NotFound, 404))
 _ROUTES = {"/v1/features": "POST", "/healthz": "GET", "/readyz": "GET"}
-
-logger = logging.getLogger(__name__)
 
 
 class Store(Protocol):
@@ -84,15 +79,8 @@ class FeaturesApp:
         except _Refused as refused:
             response = problem(path, refused.status, str(refused), headers=refused.headers)
             await response(scope, receive, send)
-        except MatineeError as failure:
-            status = next((status for kind, status in _STATUS if isinstance(failure, kind)), 503)
-            wait = failure.retry_after_s if isinstance(failure, Unavailable) else 30.0
-            headers = {"retry-after": str(max(1, math.ceil(wait)))} if status == 503 else None
-            await problem(path, status, str(failure), headers=headers)(scope, receive, send)
         except Exception as failure:
-            logger.error("%s %s failed", scope["method"], path, exc_info=failure)
-            detail = "the request failed inside the service; its log says why"
-            await problem(path, 500, detail)(scope, receive, send)
+            await of_failure(scope["method"], path, failure)(scope, receive, send)
         else:
             head = [*_JSON, (b"content-length", str(len(body)).encode())]
             await send({"type": "http.response.start", "status": 200, "headers": head})

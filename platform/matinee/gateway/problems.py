@@ -77,8 +77,8 @@ def install(app: FastAPI) -> None:
     """Make every error of `app` a problem document."""
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
-    app.add_exception_handler(MatineeError, _on_matinee)
-    app.add_exception_handler(Exception, _on_bug)
+    app.add_exception_handler(MatineeError, _on_failure)
+    app.add_exception_handler(Exception, _on_failure)
 
 
 def shown(value: object) -> str:
@@ -129,20 +129,23 @@ async def _on_http(request: Request, failure: Exception) -> Response:
     return problem(path, failure.status_code, detail, headers=failure.headers)
 
 
-async def _on_matinee(request: Request, failure: Exception) -> Response:
+def of_failure(method: str, path: str, failure: Exception) -> Response:
+    """The problem document of what a route raised; what the caller cannot mend is logged as well."""
+    if not isinstance(failure, MatineeError):
+        logger.error("%s %s failed", method, path, exc_info=failure)
+        return problem(path, 500, "the request failed inside the service; its log says why")
     status = next((status for kind, status in _STATUS if isinstance(failure, kind)), 500)
     headers = {}
     if status == 503:
         wait = failure.retry_after_s if isinstance(failure, Unavailable) else 30.0
         headers["retry-after"] = str(max(1, math.ceil(wait)))
     if status == 500:
-        logger.error("%s %s: %s", request.method, request.url.path, failure)
-    return problem(request.url.path, status, str(failure), headers=headers)
+        logger.error("%s %s: %s", method, path, failure)
+    return problem(path, status, str(failure), headers=headers)
 
 
-async def _on_bug(request: Request, failure: Exception) -> Response:
-    logger.error("%s %s failed", request.method, request.url.path, exc_info=failure)
-    return problem(request.url.path, 500, "the request failed inside the service; its log says why")
+async def _on_failure(request: Request, failure: Exception) -> Response:
+    return of_failure(request.method, request.url.path, failure)
 
 
 def _field(fault: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from aggregate_reference import reference_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from matinee.features import offline
+from matinee.features import asof
 from matinee.features.aggregates import AggregateState
 from matinee.features.history_rows import columns_of, history_rows
 from matinee.schema import TIMESTAMP
@@ -37,11 +37,11 @@ def test_the_offline_join_gives_the_row_as_of_the_entity_row_s_time(seed, count,
     view, log = any_view(draw), any_log(draw, count)
     keys = [draw.choice(["m0", "m1", "t0", "t1", "nobody"]) for _ in range(asked)]
     times = [draw.choice(log)["event_time"] + draw.choice([-1, 0, 1, HOUR]) if log else 0 for _ in keys]
-    entities = pa.table({view.key: pa.array(keys, pa.string()), offline.TIME: pa.array(times, pa.int64())})
-    entities = entities.set_column(1, offline.TIME, entities[1].cast(TIMESTAMP))
+    entities = pa.table({view.key: pa.array(keys, pa.string()), asof.TIME: pa.array(times, pa.int64())})
+    entities = entities.set_column(1, asof.TIME, entities[1].cast(TIMESTAMP))
     names = [each.name for each in view.aggregates]
-    found = offline.join_as_of(
-        entities, history_rows(view, table_of(log)), key=view.key, columns=names, names=names
+    found = asof.join(
+        entities, history_rows(view, table_of(log)), keys=[view.key], columns=names, names=names
     )
     expected = []
     for key, time in zip(keys, times, strict=True):

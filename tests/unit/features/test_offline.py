@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from s3_server import BUCKET, s3_server
 
 from matinee.errors import NotFound, StorageError
-from matinee.features import offline
+from matinee.features import asof, offline
 from matinee.schema import TIMESTAMP
 
 
@@ -64,7 +64,7 @@ def test_no_row_sees_its_future(rows, asked, ttl):
         past = [each for each in past if not ttl or at - each[0] <= ttl]
         want.append(max(past)[2] if past else None)
     entity = table([(key, time, 0) for key, time in asked]).drop_columns("value")
-    got = offline.join_as_of(entity, table(rows), key="member_id", columns=["value"], names=["v"], ttl_us=ttl)
+    got = asof.join(entity, table(rows), keys=["member_id"], columns=["value"], names=["v"], ttl_us=ttl)
     assert got["v"].to_pylist() == want
 
 
@@ -91,7 +91,7 @@ def test_appended_rows_follow_those_of_the_build(root):
     assert offline.read(root, "view")["value"].to_pylist() == [1, 2]
     entity = table([("a", 5, 0)]).drop_columns("value")
     rows = offline.read(root, "view")
-    got = offline.join_as_of(entity, rows, key="member_id", columns=["value"], names=["value"])
+    got = asof.join(entity, rows, keys=["member_id"], columns=["value"], names=["value"])
     assert np.asarray(got["value"]).tolist() == [2]
 
 

@@ -9,10 +9,9 @@ from matinee.features.store.online_store import (
     PackedSqliteOnlineStore,
     PackedSqliteOnlineStoreConfig,
 )
-from matinee.features.store.store import PROJECT, FeatureStore
+from matinee.features.store.store import FeatureStore
 
 __all__ = [
-    "PROJECT",
     "FeatureStore",
     "PackedRedisOnlineStore",
     "PackedRedisOnlineStoreConfig",

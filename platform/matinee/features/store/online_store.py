@@ -33,15 +33,11 @@ with warnings.catch_warnings():
     from feast.type_map import feast_value_type_to_python_type
 
 from matinee.features import packed
-from matinee.features.entity_keys import entity_keys
 from matinee.features.packed import Decoder, Layout
 from matinee.features.redis_client import redis_client
-from matinee.features.rows import RedisRows, Rows, SqliteRows
-from matinee.schema import TIMESTAMP
+from matinee.features.rows import RedisRows, Rows, SqliteRows, put_table
 
 Row = tuple[EntityKey, dict[str, Value], datetime, datetime | None]
-
-TIME = "event_timestamp"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -87,9 +83,7 @@ class PackedOnlineStore(OnlineStore):  # type: ignore[misc]
         """
         layout = layout_of(table)
         (key,) = table.join_keys
-        times = rows[TIME].cast(TIMESTAMP).cast(pa.int64()).to_numpy()
-        values = packed.encode(layout, rows, time=times, created=None)
-        self.rows(config).put(stored_name(config, table), entity_keys(key, rows[key]), values, layout)
+        put_table(self.rows(config), stored_name(config, table), rows, key=key, layout=layout)
 
     def online_write_batch(
         self,

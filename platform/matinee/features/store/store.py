@@ -7,11 +7,9 @@ other call reads that registry, so a process without the repository's folder can
 from __future__ import annotations
 
 import importlib
-import sqlite3
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
@@ -29,25 +27,20 @@ from matinee.errors import InvalidInput, NotFound, StorageError, Unavailable
 from matinee.features import packed
 from matinee.features.entity_keys import entity_keys
 from matinee.features.packed import Decoder
-from matinee.features.rows import Cursor, Rows
+from matinee.features.rows import PROJECT, Cursor, Rows, guarded, put_table, translated
 from matinee.features.store.feast_rows import FeastRows
 from matinee.features.store.online_store import (
-    TIME,
     PackedOnlineStore,
     layout_of,
     python_opaque,
     stored_name,
 )
 from matinee.features.store.selection import Selection, ViewPart, ViewRows
-from matinee.schema import AGGREGATE_TAG, TIMESTAMP, AggregateView
+from matinee.schema import AGGREGATE_TAG, AggregateView
 
-PROJECT = "matinee"
 REPOSITORY = Path(__file__).resolve().parents[4] / "feature_repo"
 """The definitions in a checkout; elsewhere a folder of this name in the working directory is used."""
 
-
-_CLIENTS = ("redis", "botocore", "boto3", "cassandra")
-"""Packages whose exceptions say that the online store does not answer."""
 
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -94,7 +87,7 @@ class FeatureStore:
             self._home.mkdir(parents=True, exist_ok=True)
         except OSError as failure:
             raise StorageError(f"feature store in {self._home}: {failure}") from failure
-        with self._guarded(), warnings.catch_warnings():
+        with guarded(self._where), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self._build().apply(definitions)
         self._feast = None
@@ -126,10 +119,8 @@ class FeatureStore:
         declared = self._view(view)
         layout = layout_of(declared)
         (key,) = declared.join_keys
-        times = table[TIME].cast(TIMESTAMP).cast(pa.int64()).to_numpy()
-        values = packed.encode(layout, table, time=times, created=None)
-        with self._guarded():
-            self._rows().put(self._stored(declared), entity_keys(key, table[key]), values, layout)
+        with guarded(self._where):
+            put_table(self._rows(), self._stored(declared), table, key=key, layout=layout)
 
     def write_offline(self, view: str, table: pa.Table) -> None:
         """Add rows to the current offline build: the key, every feature, event_timestamp."""
@@ -169,7 +160,7 @@ class FeatureStore:
             Unavailable: the store does not answer, or was never applied.
         """
         selection = self._selection((f"{view}:*",))
-        with self._guarded():
+        with guarded(self._where):
             return selection.as_mappings(keys)
 
     def read_views(self, features: str | Sequence[str], keys: Sequence[str]) -> list[ViewRows]:
@@ -178,7 +169,7 @@ class FeatureStore:
         Args and raises as `read_online`.
         """
         selection = self._selection(features)
-        with self._guarded():
+        with guarded(self._where):
             return selection.read(keys)
 
     def read_one(self, features: str | Sequence[str], key: str) -> dict[str, Any]:
@@ -190,8 +181,8 @@ class FeatureStore:
         selection = self._selection(features)
         try:
             return selection.one(key)
-        except Exception as failure:  # as `_guarded`, a microsecond cheaper
-            ours = self._translated(failure)
+        except Exception as failure:  # as `guarded`, a microsecond cheaper
+            ours = translated(failure, self._where)
             if ours is None:
                 raise
             raise ours from failure
@@ -216,7 +207,7 @@ class FeatureStore:
         (key,) = declared.join_keys
         stored = entity_keys(key, pa.chunked_array([pa.array(list(keys), pa.string())]))
         place = {each: position for position, each in enumerate(stored)}
-        with self._guarded():
+        with guarded(self._where):
             cursor, rows, whole = self._rows().changed(self._stored(declared), stored, since)
         return cursor, {place[each]: row for each, row in rows.items() if each in place}, whole
 
@@ -247,7 +238,7 @@ class FeatureStore:
         Raises:
             Unavailable: the store does not answer.
         """
-        with self._guarded():
+        with guarded(self._where):
             return self._rows().generation()
 
     def historical(self, features: str | Sequence[str], entity_rows: pa.Table) -> pa.Table:
@@ -382,25 +373,6 @@ class FeatureStore:
             return feast.FeatureStore(
                 config=RepoConfig(**self._config, registry=registry, repo_path=self._home)
             )
-
-    @contextmanager
-    def _guarded(self) -> Iterator[None]:
-        """Turns what the online store's client raises into our errors."""
-        try:
-            yield
-        except Exception as failure:
-            ours = self._translated(failure)
-            if ours is None:
-                raise
-            raise ours from failure
-
-    def _translated(self, failure: Exception) -> StorageError | Unavailable | None:
-        if isinstance(failure, sqlite3.Error) and "full" in str(failure):
-            return StorageError(f"feature store {self._where}: {failure}")
-        package = type(failure).__module__.partition(".")[0]
-        if isinstance(failure, sqlite3.Error) or package in _CLIENTS:
-            return Unavailable(f"feature store {self._where}: {failure}")
-        return None
 
 
 def _online(settings: Settings) -> tuple[dict[str, Any], str]:
