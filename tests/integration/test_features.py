@@ -279,6 +279,27 @@ def test_a_view_that_is_new_or_changed_is_filled_from_the_lake_and_goes_on(home,
     assert len(in_lake(home)) == 700
 
 
+def test_changes_that_could_not_be_committed_are_in_the_next_commit(home, broker):
+    ensure_topics(home.kafka, broker.bootstrap)
+    (worker,) = run_workers(home, broker.bootstrap, [[0, 1, 2, 3]], Online(), ENGAGEMENT)
+    in_the_way = home.paths.stream / "000001-worker-0.json.draft"
+    send(home, broker.bootstrap, events(1, seed=50, prefix="a"))
+    assert until(worker.caught_up)
+    in_the_way.mkdir()
+    send(home, broker.bootstrap, events(200, seed=51, prefix="b"))
+    assert until(lambda: worker.status()["state"] == "failed")
+    in_the_way.rmdir()
+    send(home, broker.bootstrap, events(1, seed=52, prefix="c"))
+    assert until(worker.caught_up)
+    assert len(worker._done.files) > 1
+    worker.stop()
+    online = Online()
+    (worker,) = run_workers(home, broker.bootstrap, [[0, 1, 2, 3]], online, ENGAGEMENT)
+    assert until(worker.caught_up)
+    worker.stop()
+    assert online.rows == recomputed(home, ENGAGEMENT)
+
+
 def test_an_online_store_that_lost_its_values_gets_all_of_them_again(home, broker):
     ensure_topics(home.kafka, broker.bootstrap)
     online = Online()

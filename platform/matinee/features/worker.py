@@ -170,7 +170,6 @@ class Worker:
         if self._commit_owed:
             self.commit()
         consumer = self._opened()
-        self._publish()
         stream = self._settings.stream
         batch = consumer.poll_batch(stream.batch_events, stream.linger_ms)
         if consumer.cluster_id != self._cluster:
@@ -342,6 +341,7 @@ class Worker:
         self._write_commit(restored.group, whole=True)
         self._owed = restored.group.push(cluster, self._positions, whole=True)
         self._group = restored.group
+        self._publish()
 
     def _write_commit(self, group: PartitionGroup, *, whole: bool) -> None:
         done, pending = self._done, self._pending

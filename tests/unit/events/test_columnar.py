@@ -112,6 +112,39 @@ def test_plain_events_take_the_fast_way(changed):
     assert plain.equals(VALIDATOR._each([payload] * 3, NOW, 0)[0])
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"event_id": ""},
+        {"event_id": "x" * 257},
+        {"member_id": None},
+        {"type": "dance"},
+        {"title_id": "t3"},
+        {"title_id": ""},
+        {"title_id": None},
+        {"event_time": NOW + 301_000_000},
+        {"event_time": -1},
+        {"event_time": "2026-05-01T10:00:00"},
+        {"ingest_time": NOW + 301_000_000},
+        {"schema_version": 2},
+        {"position": -1},
+        {"position": 2**31},
+        {"type": "rate", "value": None},
+        {"type": "rate", "value": 0},
+        {"type": "rate", "value": 10.5},
+        {"type": "stop", "value": -0.5},
+        {"surface": "x" * 257},
+        {"colour": "red"},
+    ],
+    ids=str,
+)
+def test_what_a_rule_refuses_is_not_plain(changed):
+    good, bad = (json.dumps(record).encode() for record in (GOOD, {**GOOD, **changed}))
+    assert VALIDATOR._plain([good, bad], NOW) is None
+    (rejected,) = VALIDATOR.parse([good, bad], now=NOW).rejected
+    assert rejected.row == 1
+
+
 def test_a_bad_payload_costs_its_neighbours_nothing():
     good = json.dumps(GOOD).encode()
     parsed = VALIDATOR.parse([good] * 9_500 + [b"{"] + [good] * 10, now=NOW)

@@ -171,6 +171,7 @@ def test_any_cut_of_the_log_leaves_what_batch_says(drawn, cuts):
             late[name] = late.get(name, 0) + count
         tell(keeper, group, ends_of(batch))
         publish(group, online)
+        group.prune()
     lake = pa.concat_tables(taken)
     assert lake.equals(expected_lake(events))
     refused = int((lake["late_by"].to_numpy() > HOUR_US).sum())
@@ -214,6 +215,46 @@ def test_a_worker_that_dies_and_one_that_takes_its_partition_leave_the_same(draw
             tell(keeper, heir, ends_of(batch))
             publish(heir, online)
     assert online.rows == wanted(expected_lake(events), ONLY)
+
+
+def one(number, time, *, title=0, member=0):
+    return {"id": number, "member": member, "title": title, "kind": "play", "time": time, "value": 1.0}
+
+
+def test_what_a_restarted_worker_tells_again_takes_no_title_back():
+    events = log_of([one(i, i * HOUR_US // 4) for i in range(4)])
+    online = Online()
+    keeper = Keeper(views=ONLY.of("title_id"), genres=GENRES, online=online)
+    first, again = PartitionGroup(views=ONLY, genres=GENRES), PartitionGroup(views=ONLY, genres=GENRES)
+    first.take(events)
+    tell(keeper, first, ends_of(events))
+    held = dict(online.rows)
+    again.take(events.slice(0, 2))
+    tell(keeper, again, ends_of(events.slice(0, 2)))
+    state = keeper._state.rows("title_id_view").to_pylist()
+    assert state == list(held.values()) == list(online.rows.values())
+    keeper.push(again.push("another cluster", {0: 2}, whole=True))
+    assert keeper._state.rows("title_id_view")["last"].to_pylist() == [["m0", "m0"]]
+
+
+def test_a_repeat_of_an_event_that_came_late_is_known_while_the_clock_stands():
+    events = log_of([one(1, 10 * HOUR_US), one(2, 2 * HOUR_US), one(2, 2 * HOUR_US)])
+    group = PartitionGroup(views=ONLY, genres=GENRES)
+    taken = group.take(events.slice(0, 2))
+    assert taken.late == {"member_id_view": 1, "title_id_view": 1}
+    group.prune()
+    assert group.take(events.slice(2)).duplicates == 1
+
+
+def test_a_session_stays_while_an_event_in_time_can_reach_it():
+    quarter = HOUR_US // 4
+    drawn = [one(1, 0), one(2, 3 * quarter), one(3, quarter), one(4, 2 * quarter)]
+    events = log_of(drawn)
+    group = PartitionGroup(views=ONLY, genres=GENRES)
+    for row in range(4):
+        group.take(events.slice(row, 1))
+        group.prune()
+    assert group.rows("member_id_view")["run"].to_pylist() == [4]
 
 
 def test_titles_are_published_again_where_the_store_lost_them():
