@@ -11,9 +11,10 @@ import pytest
 import redis
 import redis_server
 
+from matinee.errors import StorageError, Unavailable
 from matinee.features import packed
 from matinee.features.packed import Decoder, Layout
-from matinee.features.rows import Gone, RedisRows, SqliteRows
+from matinee.features.rows import Gone, RedisRows, SqliteRows, guarded, translated
 
 LAYOUT = Layout((("n", "int64"),))
 DECODER = Decoder(LAYOUT, ["n"])
@@ -248,3 +249,18 @@ class TestRedisRows(RowsContract):
             client.delete("matinee:p:log:v")
         _, found, whole = rows.changed("v", [b"a", b"b"], cursor)
         assert (sorted(found), whole) == ([b"a", b"b"], True)
+
+
+def test_a_full_disk_a_silent_store_and_our_own_bugs_are_told_apart():
+    redis = pytest.importorskip("redis")
+    full = translated(sqlite3.OperationalError("database or disk is full"), "here")
+    assert type(full) is StorageError
+    for failure in (sqlite3.OperationalError("database is locked"), redis.ConnectionError("refused")):
+        found = translated(failure, "here")
+        assert type(found) is Unavailable
+        assert "feature store here" in str(found)
+    assert translated(ValueError("ours"), "here") is None
+    with pytest.raises(ValueError, match="ours"), guarded("here"):
+        raise ValueError("ours")
+    with pytest.raises(StorageError, match="full"), guarded("here"):
+        raise sqlite3.OperationalError("database or disk is full")
