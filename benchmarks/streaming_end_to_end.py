@@ -124,14 +124,9 @@ PEERS = (
 
 def catalogue() -> Catalogue:
     """The titles that events name."""
-    columns: dict[str, Any] = {name: [[]] * TITLES for name in ("genres", "cast", "keywords")}
-    columns["title_id"] = [f"t{i:03d}" for i in range(TITLES)]
-    columns["name"] = [f"Title {i}" for i in range(TITLES)]
-    arrays = [
-        pa.array(columns[each.name], each.type) if each.name in columns else pa.nulls(TITLES, each.type)
-        for each in CATALOGUE_SCHEMA
-    ]
-    return Catalogue(table=pa.table(arrays, schema=CATALOGUE_SCHEMA))
+    lists: dict[str, list[str]] = {name: [] for name in ("genres", "cast", "keywords")}
+    rows = [{"title_id": f"t{i:03d}", "name": f"Title {i}", **lists} for i in range(TITLES)]
+    return Catalogue(table=pa.Table.from_pylist(rows, schema=CATALOGUE_SCHEMA))
 
 
 class OurStream:

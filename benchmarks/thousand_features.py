@@ -39,16 +39,9 @@ def home(folder: Path) -> Settings:
     """A home with a catalogue, whose features are the thousand."""
     settings = load_settings({"home": str(folder), "features.repository": str(REPOSITORY)}, environment={})
     settings.paths.logs.mkdir(parents=True)
-    columns = {
-        "title_id": [f"t{i}" for i in range(TITLES)],
-        "name": [f"Title {i}" for i in range(TITLES)],
-        **{name: [[]] * TITLES for name in ("genres", "cast", "keywords")},
-    }
-    arrays = [
-        pa.array(columns[f.name], f.type) if f.name in columns else pa.nulls(TITLES, f.type)
-        for f in CATALOGUE_SCHEMA
-    ]
-    Catalogue(table=pa.table(arrays, schema=CATALOGUE_SCHEMA)).write(settings.paths.catalogue)
+    lists: dict[str, list[str]] = {name: [] for name in ("genres", "cast", "keywords")}
+    rows = [{"title_id": f"t{i}", "name": f"Title {i}", **lists} for i in range(TITLES)]
+    Catalogue(table=pa.Table.from_pylist(rows, schema=CATALOGUE_SCHEMA)).write(settings.paths.catalogue)
     return settings
 
 

@@ -42,16 +42,9 @@ REPOSITORY = Path(__file__).parent / "fault_repo"
 
 
 def catalogue(titles: int) -> Catalogue:
-    columns = {
-        "title_id": [f"t{i}" for i in range(titles)],
-        "name": [f"Title {i}" for i in range(titles)],
-        **{name: [[]] * titles for name in ("genres", "cast", "keywords")},
-    }
-    arrays = [
-        pa.array(columns[f.name], f.type) if f.name in columns else pa.nulls(titles, f.type)
-        for f in CATALOGUE_SCHEMA
-    ]
-    return Catalogue(table=pa.table(arrays, schema=CATALOGUE_SCHEMA))
+    lists = {name: [] for name in ("genres", "cast", "keywords")}
+    rows = [{"title_id": f"t{i}", "name": f"Title {i}", **lists} for i in range(titles)]
+    return Catalogue(table=pa.Table.from_pylist(rows, schema=CATALOGUE_SCHEMA))
 
 
 def workload(count: int, *, seed: int, members: int, titles: int) -> tuple[list[str], list[bytes], int]:
