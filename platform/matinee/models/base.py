@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,24 @@ from matinee.schema import Catalogue, Features, Interactions
 Scores = npt.NDArray[np.float32]
 Progress = Callable[[int, int, Mapping[str, float]], None]
 """Called as (step, steps, figures) while a model trains."""
+
+
+class Checkpoints(Protocol):
+    """Where a fit keeps its state now and then, so that another process can go on from it.
+
+    Under torch.distributed every worker calls `keep` at the same steps.
+    """
+
+    every: int
+    """Optimiser steps between two checkpoints."""
+
+    def latest(self) -> Path | None:
+        """The folder that the last whole `keep` filled; None at a fresh start."""
+        ...
+
+    def keep(self, step: int, write: Callable[[Path], None]) -> None:
+        """Keep what `write` puts into an empty folder, whole or not at all; one worker's is enough."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +57,19 @@ class TrainingSet:
     catalogue: Catalogue
     member_features: Features | None = None
     title_features: Features | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """A model fitted earlier, on an older catalogue, from which a fit goes on.
+
+    Args:
+        model: of the same class as the one that is fitted; other configs of the network are refused.
+        titles: int64 [titles of the new catalogue], their positions in the old one; -1 for new titles.
+    """
+
+    model: Model
+    titles: npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +99,24 @@ class Model(ABC):
     def __init__(self, config: Any) -> None: ...
 
     @abstractmethod
-    def fit(self, data: TrainingSet, *, seed: int, progress: Progress | None = None) -> None:
-        """Learn from `data`. The same data, config, seed and thread count give the same model."""
+    def fit(
+        self,
+        data: TrainingSet,
+        *,
+        seed: int,
+        progress: Progress | None = None,
+        checkpoints: Checkpoints | None = None,
+        start: Start | None = None,
+    ) -> None:
+        """Learn from `data`. The same data, config, seed and thread count give the same model.
+
+        Args:
+            checkpoints: where a long fit keeps its state, and finds it again; a short one ignores them.
+            start: what to go on from; a model that is quick to fit anew ignores it.
+
+        Raises:
+            ConfigError: `start` is a network of another shape.
+        """
 
     @abstractmethod
     def score(self, query: Query) -> Scores:

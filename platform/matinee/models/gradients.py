@@ -11,11 +11,11 @@ from torch.nn import functional
 
 
 @contextmanager
-def seeded(seed: int) -> Iterator[torch.Generator]:
-    """Seed torch's default generator inside the block only; yields a second generator for sampling."""
+def seeded(seed: int) -> Iterator[None]:
+    """Seed torch's default generator inside the block only."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        yield torch.Generator().manual_seed(seed + 1)
+        yield
 
 
 def shard(rows: torch.Tensor) -> torch.Tensor:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from matinee.models.base import Model, Progress, Query, Scores, TrainingSet
+from matinee.models.base import Checkpoints, Model, Progress, Query, Scores, Start, TrainingSet
 from matinee.models.cf.config import CfConfig
 from matinee.models.histories import recency_weights
 from matinee.models.storage import read_model, write_model
@@ -31,7 +31,15 @@ class CollaborativeFiltering(Model):
         self._titles: Vectors = np.zeros((0, config.factors), dtype=np.float32)
         self._gram: Vectors = np.zeros((config.factors, config.factors), dtype=np.float32)
 
-    def fit(self, data: TrainingSet, *, seed: int, progress: Progress | None = None) -> None:
+    def fit(
+        self,
+        data: TrainingSet,
+        *,
+        seed: int,
+        progress: Progress | None = None,
+        checkpoints: Checkpoints | None = None,
+        start: Start | None = None,
+    ) -> None:
         """Alternate exact solves of rows and titles for `sweeps` rounds."""
         config = self.config
         watched = _matrix(data.interactions.histories(), len(data.catalogue))

@@ -6,7 +6,6 @@ learned recency bias in place of position embeddings.
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Self
 
@@ -15,11 +14,13 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional
 
-from matinee.models.base import Model, Progress, Query, Scores, TrainingSet
+from matinee.models.base import Checkpoints, Model, Progress, Query, Scores, Start, TrainingSet
 from matinee.models.content import Scaling, relations
+from matinee.models.descent import Plan, descend
+from matinee.models.dnn.batches import Batches
 from matinee.models.dnn.config import DnnConfig
-from matinee.models.dnn.network import MemberTower, TitleTower
-from matinee.models.gradients import average_gradients, next_titles_loss, seeded, shard
+from matinee.models.dnn.network import MemberTower, TitleTower, Towers
+from matinee.models.gradients import next_titles_loss, seeded, shard
 from matinee.models.histories import in_sitting
 from matinee.models.positions import Positions, positions
 from matinee.models.storage import read_model, write_model
@@ -50,66 +51,64 @@ class TwoTower(Model):
             features=len(self._scaling.names),
         )
 
-    def fit(self, data: TrainingSet, *, seed: int, progress: Progress | None = None) -> None:
+    def fit(
+        self,
+        data: TrainingSet,
+        *,
+        seed: int,
+        progress: Progress | None = None,
+        checkpoints: Checkpoints | None = None,
+        start: Start | None = None,
+    ) -> None:
         """Train on `config.device`; under torch.distributed each worker takes its part of every batch."""
         config = self.config
         device = torch.device(config.device)
         self._scaling = Scaling.measure(data.member_features)
         places = positions(data.interactions)
         context = torch.from_numpy(_context(self._scaling, data.member_features, places)).to(device)
-        with seeded(seed) as generator:
-            member = self._member_tower().to(device)
-            title = _title_tower(data.catalogue, data.title_features, config.width).to(device)
-            bias = torch.nn.Parameter(_log_share(places.title, len(data.catalogue)).to(device))
-            parameters = [*member.parameters(), *title.parameters(), bias]
-            optimizer = torch.optim.AdamW(
-                parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
-            )
-            member.train()
-            title.train()
-            steps = config.epochs * -(-max(_run_count(places, config.length), 1) // config.batch)
-            step = 0
-            for epoch in range(config.epochs):
-                runs = _runs(places, config.length, epoch)
-                shuffled = torch.randperm(len(runs), generator=generator)
-                total = 0.0
-                batches = torch.split(shuffled, config.batch) if len(runs) else ()
-                for chosen in batches:
-                    _set_rate(optimizer, config.learning_rate, step, steps)
-                    loss = self._loss(
-                        member, title, bias, places, context, runs[shard(chosen).numpy()], generator
-                    )
-                    optimizer.zero_grad(set_to_none=True)
-                    loss.backward()  # type: ignore[no-untyped-call]
-                    average_gradients(parameters)
-                    torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-                    optimizer.step()
-                    total += loss.item()
-                    step += 1
-                if progress:
-                    progress(epoch + 1, config.epochs, {"loss": total / max(len(batches), 1)})
+        batches = Batches(places, length=config.length, size=config.batch, epochs=config.epochs, seed=seed)
+        with seeded(seed):
+            member = self._member_tower()
+            title = _title_tower(data.catalogue, data.title_features, config.width)
+        towers = Towers(member, title, _log_share(places.title, len(data.catalogue))).to(device)
+        descend(
+            towers,
+            lambda step, generator: self._loss(towers, places, context, batches.at(step), generator),
+            Plan(
+                steps=batches.steps,
+                learning_rate=config.learning_rate,
+                warmup=0.1,
+                weight_decay=config.weight_decay,
+                clip=1.0,
+                report_every=max(batches.steps // config.epochs, 1),
+            ),
+            seed=seed,
+            device=device,
+            progress=progress,
+            checkpoints=checkpoints,
+        )
         with torch.no_grad():
-            self._titles = title().cpu().contiguous()
-            self._bias = bias.detach().cpu().clone()
+            self._titles = towers.title().cpu().contiguous()
+            self._bias = towers.bias.detach().cpu().clone()
         self._member = member.cpu().eval()
 
     def _loss(
         self,
-        member: MemberTower,
-        title: TitleTower,
-        bias: torch.Tensor,
+        towers: Towers,
         places: Positions,
         context: torch.Tensor,
-        runs: Rows,
+        drawn: Rows,
         generator: torch.Generator,
     ) -> torch.Tensor:
-        """Loss over sampled positions of runs; a run is [first place, place after the last]."""
+        """Loss over sampled positions of a batch's runs; a run is [first place, place after the last]."""
         config = self.config
+        member, bias = towers.member, towers.bias
         device = bias.device
+        runs = drawn[shard(torch.arange(len(drawn))).numpy()]
         slots = runs[:, :1] + np.arange(config.length)[None, :]
         held = slots < runs[:, 1:]
         history = torch.from_numpy(np.where(held, places.title[np.minimum(slots, len(places) - 1)], 0))
-        vectors = title()
+        vectors = towers.title()
         # embedding and index_select: their gradients cost a fraction of plain indexing's.
         titles = functional.embedding(history.to(device), vectors)
         states = member.encode(titles, torch.from_numpy(held).to(device)).flatten(0, 1)
@@ -212,32 +211,3 @@ def _log_share(title: Rows, titles: int) -> torch.Tensor:
     """Log share of watches per title, smoothed: where the bias starts."""
     counts = np.bincount(title, minlength=titles) + 0.5
     return torch.from_numpy(np.log(counts / counts.sum()).astype(np.float32))
-
-
-def _run_count(places: Positions, length: int) -> int:
-    return len(_runs(places, length, 0))
-
-
-def _runs(places: Positions, length: int, epoch: int) -> Rows:
-    """Cut histories into runs of at most `length`, int64 [runs, 2]; epochs cut at different places.
-
-    A member's first run is shorter in odd epochs, so that a title is seen early and late in runs.
-    """
-    firsts = np.flatnonzero(places.start == np.arange(len(places)))
-    bounds = []
-    for first in firsts:
-        stop = places.stop[first]
-        cut = first if epoch % 2 == 0 else first - length // 2
-        while cut < stop:
-            bounds.append((max(cut, first), min(cut + length, stop)))
-            cut += length
-    return np.array(bounds, dtype=np.int64).reshape(-1, 2)
-
-
-def _set_rate(optimizer: torch.optim.Optimizer, peak: float, step: int, steps: int) -> None:
-    warm = max(steps // 10, 1)
-    share = (
-        (step + 1) / warm if step < warm else 0.5 * (1 + math.cos(math.pi * (step - warm) / (steps - warm)))
-    )
-    for group in optimizer.param_groups:
-        group["lr"] = peak * min(max(share, 0.0), 1.0)

@@ -121,3 +121,16 @@ class MemberTower(nn.Module):
         """States [rows, width] and context [rows, features + 1] to member vectors."""
         vectors: torch.Tensor = self.out(states + functional.gelu(self.context(context)))
         return vectors
+
+
+class Towers(nn.Module):
+    """Everything that learns: both towers, and a bias per title.
+
+    Args:
+        bias: float32 [titles], where the bias starts.
+    """
+
+    def __init__(self, member: MemberTower, title: TitleTower, bias: torch.Tensor) -> None:
+        super().__init__()
+        self.member, self.title = member, title
+        self.bias = nn.Parameter(bias)

@@ -6,20 +6,20 @@ the titles of the query's history.
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 import torch
 
-from matinee.models.base import Model, Progress, Query, Scores, TrainingSet
+from matinee.models.base import Checkpoints, Model, Progress, Query, Scores, Start, TrainingSet
+from matinee.models.descent import Plan, descend
 from matinee.models.gnn.config import GnnConfig
-from matinee.models.gnn.graph import propagation
-from matinee.models.gnn.network import Propagator, Reader, graph_edges, title_inputs
-from matinee.models.gradients import average_gradients, next_titles_loss, seeded, shard
+from matinee.models.gnn.graph import Propagation, propagation
+from matinee.models.gnn.network import Network, Propagator, Reader, graph_edges, title_inputs
+from matinee.models.gradients import next_titles_loss, seeded, shard
 from matinee.models.histories import last_block
-from matinee.models.positions import positions
+from matinee.models.positions import Positions, positions
 from matinee.models.storage import read_model, write_model
 
 
@@ -32,54 +32,66 @@ class GraphNetwork(Model):
         self._bias = torch.zeros(0)
         self._reader = Reader(width=config.width, length=config.length, recency=config.recency)
 
-    def fit(self, data: TrainingSet, *, seed: int, progress: Progress | None = None) -> None:
+    def fit(
+        self,
+        data: TrainingSet,
+        *,
+        seed: int,
+        progress: Progress | None = None,
+        checkpoints: Checkpoints | None = None,
+        start: Start | None = None,
+    ) -> None:
         """Train on `config.device`; under torch.distributed each worker takes its part of every batch."""
         config = self.config
         device = torch.device(config.device)
         places = positions(data.interactions)
         nodes, edges = graph_edges(data, places, config.follows)
         graph = propagation(nodes, edges, backend=config.backend, device=device)
-        titles = len(data.catalogue)
-        counts = np.bincount(places.title, minlength=titles) + 0.5
-        with seeded(seed) as generator:
-            network = Propagator(
+        counts = np.bincount(places.title, minlength=len(data.catalogue)) + 0.5
+        with seeded(seed):
+            propagator = Propagator(
                 nodes, edges, width=config.width, layers=config.layers, features=title_inputs(data)
-            ).to(device)
-            reader = Reader(width=config.width, length=config.length, recency=config.recency).to(device)
-            bias = torch.nn.Parameter(torch.from_numpy(np.log(counts / counts.sum())).float().to(device))
-            parameters = [*network.parameters(), *reader.parameters(), bias]
-            optimizer = torch.optim.AdamW(
-                parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
             )
-            for step in range(config.steps if len(places) else 0):
-                rate = config.learning_rate * 0.5 * (1 + math.cos(math.pi * step / config.steps))
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
-                drawn = torch.randint(len(places), (config.batch,), generator=generator)
-                at = shard(drawn).numpy()
-                past = places.past(at, config.length, empty=-1)
-                told = torch.rand(past.shape, generator=generator) >= config.dropout
-                kept = (torch.from_numpy(past >= 0) & told).float().to(device)
-                history = torch.from_numpy(np.maximum(past, 0)).to(device)
-                targets, weights = places.coming(at, config.targets, config.target_decay)
-                vectors = network(graph)
-                loss = next_titles_loss(
-                    reader(vectors, history, kept),
-                    vectors,
-                    bias,
-                    torch.from_numpy(targets).to(device),
-                    torch.from_numpy(weights).to(device),
-                )
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
-                average_gradients(parameters)
-                optimizer.step()
-                if progress and (step + 1) % 10 == 0:
-                    progress(step + 1, config.steps, {"loss": loss.item()})
+            reader = Reader(width=config.width, length=config.length, recency=config.recency)
+        bias = torch.from_numpy(np.log(counts / counts.sum())).float()
+        network = Network(propagator, reader, bias).to(device)
+        descend(
+            network,
+            lambda step, generator: self._loss(network, graph, places, generator),
+            Plan(
+                steps=config.steps if len(places) else 0,
+                learning_rate=config.learning_rate,
+                weight_decay=config.weight_decay,
+            ),
+            seed=seed,
+            device=device,
+            progress=progress,
+            checkpoints=checkpoints,
+        )
         with torch.no_grad():
-            self._titles = network(graph).cpu().contiguous()
-            self._bias = bias.detach().cpu().clone()
+            self._titles = propagator(graph).cpu().contiguous()
+            self._bias = network.bias.detach().cpu().clone()
         self._reader = reader.cpu()
+
+    def _loss(
+        self, network: Network, graph: Propagation, places: Positions, generator: torch.Generator
+    ) -> torch.Tensor:
+        """Loss over positions drawn from all histories."""
+        config, device = self.config, network.bias.device
+        at = shard(torch.randint(len(places), (config.batch,), generator=generator)).numpy()
+        past = places.past(at, config.length, empty=-1)
+        told = torch.rand(past.shape, generator=generator) >= config.dropout
+        kept = (torch.from_numpy(past >= 0) & told).float().to(device)
+        history = torch.from_numpy(np.maximum(past, 0)).to(device)
+        targets, weights = places.coming(at, config.targets, config.target_decay)
+        vectors = network.propagator(graph)
+        return next_titles_loss(
+            network.reader(vectors, history, kept),
+            vectors,
+            network.bias,
+            torch.from_numpy(targets).to(device),
+            torch.from_numpy(weights).to(device),
+        )
 
     @torch.no_grad()
     def score(self, query: Query) -> Scores:

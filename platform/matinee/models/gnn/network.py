@@ -143,6 +143,19 @@ class Reader(nn.Module):
         return mixed
 
 
+class Network(nn.Module):
+    """Everything that learns: propagation, the reading of histories, and a bias per title.
+
+    Args:
+        bias: float32 [titles], where the bias starts.
+    """
+
+    def __init__(self, propagator: Propagator, reader: Reader, bias: torch.Tensor) -> None:
+        super().__init__()
+        self.propagator, self.reader = propagator, reader
+        self.bias = nn.Parameter(bias)
+
+
 def title_inputs(data: TrainingSet) -> torch.Tensor:
     """Scaled title features, float32 [titles, f]; no columns where there are none."""
     return torch.from_numpy(
