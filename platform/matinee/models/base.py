@@ -9,18 +9,20 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from matinee.models.space import Space
 from matinee.schema import Catalogue, Features, Interactions
 
 Scores = npt.NDArray[np.float32]
 Progress = Callable[[int, int, Mapping[str, float]], None]
-"""Called as (step, steps, figures) while a model trains."""
+"""Called as (step, steps, figures) while a model trains. Meanwhile the model scores as it stands: a caller
+may judge it, and give the fit up by raising."""
 
 
 class Checkpoints(Protocol):
@@ -149,6 +151,7 @@ class ModelSpec:
         distributed: True where `fit` trains data-parallel under torch.distributed (Ray Train runs it).
         members: names of the models this one combines; they are fitted first and handed to
             `model.with_members`.
+        space: what tuning may set, by field of the config; the default preset lies inside.
     """
 
     name: str
@@ -157,3 +160,4 @@ class ModelSpec:
     feature_service: str | None = None
     distributed: bool = False
     members: Sequence[str] = ()
+    space: Space = field(default_factory=dict)

@@ -69,6 +69,7 @@ def descend(
     progress: Progress | None = None,
     checkpoints: Checkpoints | None = None,
     validate: Callable[[], float] | None = None,
+    publish: Callable[[], None] = lambda: None,
 ) -> None:
     """Train `network` in place, in training mode; going on from the latest checkpoint if there is one.
 
@@ -76,6 +77,8 @@ def descend(
         network: everything that learns, on `device`.
         validate: a figure of the network as it is, higher is better, alike on every worker. With
             `plan.patience`, training stops when it no longer rises, and the best network is kept.
+        publish: called in evaluation mode before every report of progress and at the end: hands the
+            network as it is to whoever scores with it.
     """
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay, fused=True
@@ -111,7 +114,10 @@ def descend(
                     figures["validation"] = _look(network, validate, course, device)
                 stop = plan.patience is not None and course.since >= plan.patience
                 if progress is not None:
+                    network.eval()
+                    publish()
                     progress(plan.steps if stop else done, plan.steps, figures)
+                    network.train()
                 if stop:
                     break
             if checkpoints is not None and done % checkpoints.every == 0 and done < plan.steps:
@@ -119,6 +125,7 @@ def descend(
     if course.weights is not None and plan.patience is not None:
         network.load_state_dict(course.weights)
     network.eval()
+    publish()
 
 
 @dataclass(kw_only=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from matinee.models.space import Real, Space, Whole
+
 
 @dataclass(frozen=True, kw_only=True)
 class CfConfig:
@@ -35,3 +37,16 @@ def default() -> CfConfig:
 def test() -> CfConfig:
     """Small: for tests."""
     return replace(default(), factors=8, sweeps=4)
+
+
+def space() -> Space:
+    """What tuning may set."""
+    return {
+        "factors": Whole(16, 256, log=True),
+        "sweeps": Whole(3, 16),
+        "unobserved": Real(0.01, 1.0, log=True),
+        "regularisation": Real(0.0005, 0.2, log=True),
+        "frequency_exponent": Real(0.0, 1.5),
+        "init_scale": Real(0.01, 1.0, log=True),
+        "recent_half_life": Real(2.0, 200.0, log=True),
+    }

@@ -50,9 +50,9 @@ class CollaborativeFiltering(Model):
         for sweep in range(config.sweeps):
             rows = solve(watched, self._titles, config)
             self._titles = solve(watchers, rows, config)
+            self._gram = self._titles.T @ self._titles
             if progress:
                 progress(sweep + 1, config.sweeps, {})
-        self._gram = self._titles.T @ self._titles
 
     def score(self, query: Query) -> Scores:
         """Predicted preference, near 0 for no watch and 1 for a sure one, from the recent history."""

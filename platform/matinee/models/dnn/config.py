@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from matinee.models.space import Choice, Real, Space, Whole
+
 
 @dataclass(frozen=True, kw_only=True)
 class DnnConfig:
@@ -49,3 +51,23 @@ def default() -> DnnConfig:
 def test() -> DnnConfig:
     """Small: for tests."""
     return replace(default(), width=16, length=25, epochs=8, batch=64, targets=3)
+
+
+def space() -> Space:
+    """What tuning may set. Every choice of `heads` divides every choice of `width`."""
+    return {
+        "width": Choice((32, 64, 96, 128)),
+        "heads": Choice((1, 2, 4)),
+        "layers": Whole(1, 3),
+        "length": Choice((25, 50, 100, 200)),
+        "recency": Real(2.0, 50.0, log=True),
+        "dropout": Real(0.0, 0.6),
+        "targets": Whole(1, 20, log=True),
+        "target_decay": Real(0.5, 1.0),
+        "epochs": Whole(4, 30, log=True),
+        "batch": Choice((32, 64, 128, 256)),
+        "sampled": Real(0.1, 1.0),
+        "learning_rate": Real(0.0005, 0.02, log=True),
+        "weight_decay": Real(0.0001, 0.3, log=True),
+        "feature_dropout": Real(0.0, 0.8),
+    }

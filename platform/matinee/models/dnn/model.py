@@ -6,6 +6,7 @@ learned recency bias in place of position embeddings.
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Self
 
@@ -86,11 +87,15 @@ class TwoTower(Model):
             device=device,
             progress=progress,
             checkpoints=checkpoints,
+            publish=lambda: self._take(towers),
         )
-        with torch.no_grad():
-            self._titles = towers.title().cpu().contiguous()
-            self._bias = towers.bias.detach().cpu().clone()
-        self._member = member.cpu().eval()
+
+    @torch.no_grad()
+    def _take(self, towers: Towers) -> None:
+        """Score with the towers as they are; they may train on."""
+        self._titles = towers.title().cpu().contiguous()
+        self._bias = towers.bias.detach().cpu().clone()
+        self._member = deepcopy(towers.member).cpu().eval()
 
     def _loss(
         self,

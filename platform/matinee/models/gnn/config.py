@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from matinee.models.space import Choice, Real, Space, Whole
+
 
 @dataclass(frozen=True, kw_only=True)
 class GnnConfig:
@@ -48,3 +50,21 @@ def default() -> GnnConfig:
 def test() -> GnnConfig:
     """Small: for tests."""
     return replace(default(), width=16, length=12, steps=60, batch=256, targets=3)
+
+
+def space() -> Space:
+    """What tuning may set."""
+    return {
+        "width": Choice((32, 64, 128, 256)),
+        "layers": Whole(1, 3),
+        "length": Choice((12, 25, 50, 100)),
+        "recency": Real(2.0, 50.0, log=True),
+        "follows": Whole(1, 12),
+        "targets": Whole(1, 20, log=True),
+        "target_decay": Real(0.5, 1.0),
+        "steps": Whole(60, 600, log=True),
+        "batch": Choice((512, 1024, 2048, 4096)),
+        "dropout": Real(0.0, 0.5),
+        "learning_rate": Real(0.002, 0.05, log=True),
+        "weight_decay": Real(0.0001, 0.3, log=True),
+    }

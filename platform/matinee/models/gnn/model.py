@@ -6,6 +6,7 @@ the titles of the query's history.
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Self
 
@@ -67,11 +68,15 @@ class GraphNetwork(Model):
             device=device,
             progress=progress,
             checkpoints=checkpoints,
+            publish=lambda: self._take(network, graph),
         )
-        with torch.no_grad():
-            self._titles = propagator(graph).cpu().contiguous()
-            self._bias = network.bias.detach().cpu().clone()
-        self._reader = reader.cpu()
+
+    @torch.no_grad()
+    def _take(self, network: Network, graph: Propagation) -> None:
+        """Score with the network as it is; it may train on."""
+        self._titles = network.propagator(graph).cpu().contiguous()
+        self._bias = network.bias.detach().cpu().clone()
+        self._reader = deepcopy(network.reader).cpu()
 
     def _loss(
         self, network: Network, graph: Propagation, places: Positions, generator: torch.Generator
