@@ -63,7 +63,7 @@ def _run(settings: Settings, preset: str | None) -> dict[str, Any]:
     from matinee.models import discover
     from matinee.training import pipeline
 
-    configs = pipeline.presets(discover(), preset or settings.training.preset)
+    configs = pipeline.presets(settings, discover(), preset or settings.training.preset)
     with connect(settings):
         found = pipeline.evaluate_models(settings, pipeline.read(settings), configs)
     return {"models": found.models, "models_global": found.models_global, "margins": found.margins}

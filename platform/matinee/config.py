@@ -95,13 +95,22 @@ class Training(Section):
     """How models are trained."""
 
     preset: str = "default"
-    """Preset of every model that has one of this name."""
+    """Preset of every model that has one of this name; "tuned" is what `matinee tune --apply` kept."""
     workers: int = Field(1, ge=1)
     """Ray Train workers for the models that train data-parallel."""
     lanes: int = Field(1, ge=1)
     """Groups of Ray Train workers that fit different models side by side; each takes about 2 GiB."""
     device: Literal["auto", "cpu", "gpu"] = "auto"
     """auto: a GPU where the cluster has one."""
+
+
+class Tuning(Section):
+    """How searches over models' configs run."""
+
+    concurrent: int = Field(0, ge=0)
+    """Trials side by side, each on one CPU; 0: as many as the cluster has CPUs."""
+    gpus_per_trial: float = Field(0.0, ge=0)
+    """GPUs, or the share of one, that a trial takes; 0: trials run on CPUs."""
 
 
 class Serving(Section):
@@ -164,6 +173,10 @@ class Home:
         self.stream = root / "stream"
         """Commits of the streaming features: state and offsets."""
         self.mlflow = root / "mlflow"
+        self.tuning = root / "tuning"
+        """Studies, one folder each: what a search tried so far."""
+        self.tuned = root / "tuned"
+        """Configs that searches found, one file a model: the preset "tuned"."""
         self.state = root / "state.db"
         """Splits and other decisions (SQLite)."""
         self.run = root / "run"
@@ -190,6 +203,7 @@ class Settings(Section):
     stream: Stream = Stream()
     features: Features = Features()
     training: Training = Training()
+    tuning: Tuning = Tuning()
     serving: Serving = Serving()
     monitoring: Monitoring = Monitoring()
 

@@ -28,13 +28,14 @@ from matinee.models.base import Model, ModelSpec, TrainingSet
 from matinee.registry import lineage
 from matinee.registry.card import card
 from matinee.schema import Catalogue, Interactions, ModelVersion
-from matinee.training import evaluate, judge, plots
+from matinee.training import evaluate, judge, plots, tuned
 from matinee.training.facts import facts
 from matinee.training.loop import Fitted, Moved, fit_all, scratch
 from matinee.training.parts import protocol_set, title_features
 from matinee.training.reference import latest_features, reference
 from matinee.training.snapshot import Snapshot, snapshot
 from matinee.training.tasks import FitTask
+from matinee.training.tuned import TUNED
 
 PROTOCOLS = {"per_member": evaluate.per_member, "global_time": evaluate.global_time}
 EVERYTHING = "everything"
@@ -121,7 +122,7 @@ def train(settings: Settings, *, preset: str | None = None, progress: Moved | No
     begun = time.monotonic()
     chosen = preset or settings.training.preset
     specs = discover()
-    configs = presets(specs, chosen)
+    configs = presets(settings, specs, chosen)
     ensemble = _ensemble(specs)
     material = read(settings)
     registry = Registry(settings)
@@ -159,6 +160,8 @@ def train(settings: Settings, *, preset: str | None = None, progress: Moved | No
                 "seed": str(settings.seed),
                 "device": found.fitted.device,
             }
+            if chosen == TUNED:
+                run_tags["tuned"] = json.dumps(tuned.origins(settings, specs))
             _describe(
                 settings,
                 folder,
@@ -196,16 +199,21 @@ def train(settings: Settings, *, preset: str | None = None, progress: Moved | No
     )
 
 
-def presets(specs: Mapping[str, ModelSpec], name: str) -> dict[str, Any]:
+def presets(settings: Settings, specs: Mapping[str, ModelSpec], name: str) -> dict[str, Any]:
     """Each model's config of a preset; "default" for a model without one of this name.
 
     Raises:
         InvalidInput: no model has it.
+        ConfigError: the home's preset "tuned" is of another release.
     """
-    known = sorted({preset for spec in specs.values() for preset in spec.presets})
+    kept = tuned.configs(settings, specs)
+    known = sorted(
+        {preset for spec in specs.values() for preset in spec.presets} | ({TUNED} if kept else set())
+    )
     if name not in known:
         raise InvalidInput(f"preset {name!r} is unknown; there are {', '.join(known)}")
-    return {model: spec.presets.get(name, spec.presets["default"]) for model, spec in specs.items()}
+    found = {model: spec.presets.get(name, spec.presets["default"]) for model, spec in specs.items()}
+    return found | kept if name == TUNED else found
 
 
 def read(settings: Settings) -> Material:
