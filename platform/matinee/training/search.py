@@ -64,7 +64,7 @@ class TuningReport:
         base_value: that of the config it began with; None where it did not finish.
         trials: of all sessions, the best first: id, end, figure, percent, seconds, point.
         spent_s: seconds of searching over all sessions.
-        left: what of the budget was left for this session.
+        searched: how much that was, in words.
         run_id: MLflow's.
         applied: file of the preset "tuned", where it was written.
     """
@@ -77,7 +77,7 @@ class TuningReport:
     base_value: float | None
     trials: Sequence[Mapping[str, Any]]
     spent_s: float
-    left: str
+    searched: str
     run_id: str
     applied: str | None
 
@@ -162,14 +162,16 @@ def tune(
         rest = left(budget, list(study.trials.values()), study.spent_s)
         if rest:
             rehearsal = rehearse(settings, spec, material, configs, progress=progress)
+            study.spend()
+            rest = left(budget, list(study.trials.values()), study.spent_s)
             first = again or ([] if study.trials else [nearest(spec.space, base)])
             _session(settings, study, rest, first, rehearsal, spec, base, record=record, progress=progress)
-        found = _report(spec, base, study, rest, run.run_id)
-        applied = None
+        found = _report(spec, base, study, budget, run.run_id)
         if apply:
             origin = {METRIC: found.value, "study": study.name, "run": run.run_id, **tags}
-            applied = str(tuned.write(settings, model, found.config, origin))
-        found = dataclasses.replace(found, applied=applied)
+            found = dataclasses.replace(
+                found, applied=str(tuned.write(settings, model, found.config, origin))
+            )
         with scratch(settings) as drawn:
             _draw(spec, study, found, drawn)
             run.log_artifacts(drawn)
@@ -194,8 +196,16 @@ def shown(found: TuningReport, *, whole: bool = True, most: int = 10) -> dict[st
     report = dataclasses.asdict(found)
     if whole:
         return report
-    kept = ("study", "value", "base_value", "left", "run_id", "applied", "best")
-    return {**{name: report[name] for name in kept}, "trials": report["trials"][:most]}
+    rows = [
+        {**row, "point": ", ".join(f"{name} {_brief(value)}" for name, value in row["point"].items())}
+        for row in report["trials"][:most]
+    ]
+    kept = ("study", "searched", "value", "base_value", "run_id", "applied", "best")
+    return {**{name: report[name] for name in kept}, "trials": rows}
+
+
+def _brief(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def rehearse(
@@ -314,6 +324,7 @@ def _session(
     progress: Moved | None,
 ) -> None:
     """Run trials on Ray Tune until the rest of the budget is spent."""
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the newer reporter prints whatever it is told
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # an interrupt ends the command, as elsewhere
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # the journal and MLflow hold the results
     import ray
@@ -336,8 +347,6 @@ def _session(
                 ray_tune.with_parameters(trial, rehearsal=rehearsal), {"cpu": 1, "gpu": gpus}
             ),
             tune_config=ray_tune.TuneConfig(
-                metric=METRIC,
-                mode="max",
                 search_alg=_searcher(study, spec, first, settings.seed),
                 scheduler=_scheduler(study),
                 num_samples=-1 if rest.trials is None else rest.trials,
@@ -409,6 +418,10 @@ def _journal(study: Study, rest: Left, record: Callable[[Trial], None], progress
         def __init__(self) -> None:
             self._ended = 0
 
+        def __reduce__(self) -> Any:
+            # Ray Tune pickles its callbacks for a restore of its own, which the study makes needless.
+            return Callback, ()
+
         def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
             study.begin(trial.trial_id, trial.config)
 
@@ -457,7 +470,7 @@ def _record(registry: Any, parent: str, study: str, trial: Trial) -> None:
             run.log_metrics({METRIC: each.value, "percent": each.percent}, step=step, at=each.at)
 
 
-def _report(spec: ModelSpec, base: Any, study: Study, rest: Left, run_id: str) -> TuningReport:
+def _report(spec: ModelSpec, base: Any, study: Study, budget: Budget, run_id: str) -> TuningReport:
     trials = list(study.trials.values())
     ranked = best(trials)
     if not ranked:
@@ -484,12 +497,12 @@ def _report(spec: ModelSpec, base: Any, study: Study, rest: Left, run_id: str) -
                 METRIC: trial.reports[-1].value if trial.reports else None,
                 "percent": trial.reports[-1].percent if trial.reports else 0.0,
                 "seconds": trial.seconds,
-                **trial.point,
+                "point": trial.point,
             }
             for trial in shown
         ],
         spent_s=study.spent_s,
-        left=rest.reason,
+        searched=left(budget, trials, study.spent_s).reason,
         run_id=run_id,
         applied=None,
     )
