@@ -12,43 +12,28 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import logging
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import reduce
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
-
 from matinee.config import Settings
 from matinee.errors import InvalidInput, MatineeError, Unavailable
 from matinee.models import discover
-from matinee.models.base import Model, ModelSpec, TrainingSet
-from matinee.models.ensemble.holdout import Holdout, inner_set, split_holdout
+from matinee.models.base import ModelSpec
 from matinee.models.space import Choice, Dimension, Whole, nearest
 from matinee.registry import lineage
-from matinee.schema import Features
-from matinee.training import evaluate, pipeline, plots, tuned
+from matinee.training import pipeline, plots, tuned
 from matinee.training.budget import Budget, Left, left
-from matinee.training.loop import Moved, fit_all, scratch
-from matinee.training.parts import title_features
+from matinee.training.loop import Moved, scratch
+from matinee.training.rehearsal import HALVING, METRIC, RUNGS, Rehearsal, attempt, rehearse
 from matinee.training.study import WHOLE, Study, Trial, best, opened, unfinished
-from matinee.training.tasks import FitTask
 
-METRIC = "ndcg@20"
-HALVING = 2
-RUNGS = tuple(WHOLE / HALVING**k for k in (3, 2, 1))
-"""Percent of a fit at which the lower half of the trials that came as far is given up."""
-CASES = 5000
-"""Most cases of the hold-out that a trial is judged on."""
 RETRIES = 2
 """New starts of a trial whose process or node was lost."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-
-log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,23 +65,6 @@ class TuningReport:
     searched: str
     run_id: str
     applied: str | None
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Rehearsal:
-    """What every trial learns from and is judged on.
-
-    Args:
-        data: the inner part.
-        exam: the hold-out; its rows of `inner` are not used.
-        members: of an ensemble, fitted once on the inner part of `data`.
-        weighed: the hold-out of `data` that an ensemble learns its weights from.
-    """
-
-    data: TrainingSet
-    exam: Holdout
-    members: Mapping[str, Model] = dataclasses.field(default_factory=dict)
-    weighed: Holdout | None = None
 
 
 def tune(
@@ -159,14 +127,15 @@ def tune(
             if trial.end is None:
                 study.end(trial.id, "lost")
             record(trial)
-        rest = left(budget, list(study.trials.values()), study.spent_s)
-        if rest:
+        if left(budget, list(study.trials.values()), study.spent_s):
             rehearsal = rehearse(settings, spec, material, configs, progress=progress)
             study.spend()
-            rest = left(budget, list(study.trials.values()), study.spent_s)
             first = again or ([] if study.trials else [nearest(spec.space, base)])
-            _session(settings, study, rest, first, rehearsal, spec, base, record=record, progress=progress)
-        found = _report(spec, base, study, budget, run.run_id)
+            if rest := left(budget, list(study.trials.values()), study.spent_s):
+                run_trials(
+                    settings, study, rest, first, rehearsal, spec, base, record=record, progress=progress
+                )
+        found = report(spec, base, study, budget, run.run_id)
         if apply:
             origin = {METRIC: found.value, "study": study.name, "run": run.run_id, **tags}
             found = dataclasses.replace(
@@ -193,111 +162,19 @@ def check(model: str, name: str | None) -> None:
 
 def shown(found: TuningReport, *, whole: bool = True, most: int = 10) -> dict[str, object]:
     """A report for people, or with `whole` for machines: everything."""
-    report = dataclasses.asdict(found)
+    everything = dataclasses.asdict(found)
     if whole:
-        return report
+        return everything
     rows = [
         {**row, "point": ", ".join(f"{name} {_brief(value)}" for name, value in row["point"].items())}
-        for row in report["trials"][:most]
+        for row in everything["trials"][:most]
     ]
     kept = ("study", "searched", "value", "base_value", "run_id", "applied", "best")
-    return {**{name: report[name] for name in kept}, "trials": rows}
+    return {**{name: everything[name] for name in kept}, "trials": rows}
 
 
 def _brief(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def rehearse(
-    settings: Settings,
-    spec: ModelSpec,
-    material: pipeline.Material,
-    configs: Mapping[str, Any],
-    *,
-    progress: Moved | None = None,
-) -> Rehearsal:
-    """The hold-out that a model's trials share; an ensemble's members are fitted for it on the cluster."""
-    data, exam = _inner(known(material), settings.seed)
-    exam = _sampled(exam, settings.seed)
-    if not spec.members:
-        return Rehearsal(data=data, exam=exam)
-    inner, weighed = _inner(data, settings.seed)
-    specs = discover()
-    tasks = [
-        FitTask(spec=specs[name], config=configs[name], part="inner", seed=settings.seed)
-        for name in spec.members
-    ]
-    with scratch(settings) as folder:
-        fitted = fit_all(settings, tasks, {"inner": inner}, folder=folder, progress=progress)
-    members = {task.spec.name: fitted.models[task.name] for task in tasks}
-    return Rehearsal(data=data, exam=exam, members=members, weighed=weighed)
-
-
-def known(material: pipeline.Material) -> TrainingSet:
-    """What every protocol trains on: no interaction that any of them tests."""
-    everything = material.everything
-    splits = [divide(material.interactions) for divide in pipeline.PROTOCOLS.values()]
-    rows = reduce(np.intersect1d, [split.train_rows for split in splits])
-    features = everything.member_features
-    interactions = material.interactions.take(rows)
-    return dataclasses.replace(
-        everything,
-        interactions=interactions,
-        member_features=features and Features(names=features.names, values=features.values[rows]),
-        title_features=title_features(interactions, material.catalogue),
-    )
-
-
-def _inner(data: TrainingSet, seed: int) -> tuple[TrainingSet, Holdout]:
-    holdout = split_holdout(data, seed=seed)
-    watched = data.interactions.take(holdout.inner)
-    return inner_set(data, holdout, title_features=title_features(watched, data.catalogue)), holdout
-
-
-def _sampled(exam: Holdout, seed: int) -> Holdout:
-    if not len(exam.query):
-        raise InvalidInput("no member has enough watches to hold some out: there is nothing to tune on")
-    drawn = np.random.default_rng(seed).permutation(len(exam.query))[:CASES]
-    rows = np.sort(drawn)
-    return dataclasses.replace(
-        exam, query=evaluate.subset(exam.query, rows), answers=[exam.answers[row] for row in rows]
-    )
-
-
-def quality(model: Model, exam: Holdout, titles: int) -> float:
-    """Mean NDCG@20 of full rankings over the cases of a hold-out."""
-    lists = evaluate.rank(model.score, exam.query)
-    judged = evaluate.outcome(lists, exam.answers, np.zeros((titles, 0), np.bool_))
-    return float(judged.values[METRIC].mean())
-
-
-def attempt(
-    config: Any,
-    spec: ModelSpec,
-    rehearsal: Rehearsal,
-    seed: int,
-    report: Callable[[float, float], None],
-) -> None:
-    """Fit one config and tell `report` (percent, NDCG@20) at each rung and at the end."""
-    titles = len(rehearsal.data.catalogue)
-    if rehearsal.weighed is not None:
-        from matinee.models.ensemble.model import fit_ensemble
-
-        combined = fit_ensemble(rehearsal.members, rehearsal.weighed, config=config, seed=seed)
-        report(WHOLE, quality(combined, rehearsal.exam, titles))
-        return
-    model = spec.model(config)
-    passed = 0.0
-
-    def progress(step: int, steps: int, figures: Mapping[str, float]) -> None:
-        nonlocal passed
-        percent = WHOLE * step / steps
-        if percent < WHOLE and any(passed < rung <= percent for rung in RUNGS):
-            passed = percent
-            report(percent, quality(model, rehearsal.exam, titles))
-
-    model.fit(rehearsal.data, seed=seed, progress=progress)
-    report(WHOLE, quality(model, rehearsal.exam, titles))
 
 
 def distribution(dimension: Dimension) -> Any:
@@ -311,7 +188,7 @@ def distribution(dimension: Dimension) -> Any:
     return distributions.FloatDistribution(dimension.low, dimension.high, log=dimension.log)
 
 
-def _session(
+def run_trials(
     settings: Settings,
     study: Study,
     rest: Left,
@@ -323,7 +200,12 @@ def _session(
     record: Callable[[Trial], None],
     progress: Moved | None,
 ) -> None:
-    """Run trials on Ray Tune until the rest of the budget is spent."""
+    """Run trials on Ray Tune until the rest of the budget is spent, noting all in the study.
+
+    Args:
+        first: points to try before any that the searcher proposes.
+        record: called with each trial that ended.
+    """
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the newer reporter prints whatever it is told
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # an interrupt ends the command, as elsewhere
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # the journal and MLflow hold the results
@@ -335,10 +217,10 @@ def _session(
         base = dataclasses.replace(base, device="cuda")
 
     def trial(point: dict[str, Any], rehearsal: Rehearsal) -> None:
-        def report(percent: float, value: float) -> None:
+        def told(percent: float, value: float) -> None:
             ray_tune.report({"percent": percent, METRIC: value})
 
-        attempt(dataclasses.replace(base, **point), spec, rehearsal, settings.seed, report)
+        attempt(dataclasses.replace(base, **point), spec, rehearsal, settings.seed, told)
 
     cpus = int(ray.cluster_resources().get("CPU", 1))
     with scratch(settings) as folder:
@@ -347,8 +229,8 @@ def _session(
                 ray_tune.with_parameters(trial, rehearsal=rehearsal), {"cpu": 1, "gpu": gpus}
             ),
             tune_config=ray_tune.TuneConfig(
-                search_alg=_searcher(study, spec, first, settings.seed),
-                scheduler=_scheduler(study),
+                search_alg=searcher(study, spec, first, settings.seed),
+                scheduler=scheduler(study),
                 num_samples=-1 if rest.trials is None else rest.trials,
                 time_budget_s=rest.seconds,
                 max_concurrent_trials=settings.tuning.concurrent or cpus,
@@ -365,14 +247,14 @@ def _session(
     study.spend()
 
 
-def _searcher(study: Study, spec: ModelSpec, first: Sequence[Mapping[str, Any]], seed: int) -> Any:
+def searcher(study: Study, spec: ModelSpec, first: Sequence[Mapping[str, Any]], seed: int) -> Any:
     """Optuna's estimator, told of every trial that ended; `first` come before its own points."""
     import optuna
     from ray.tune.search.optuna import OptunaSearch
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     ended = [trial for trial in study.trials.values() if trial.end != "lost"]
-    searcher = OptunaSearch(
+    found = OptunaSearch(
         space={name: distribution(dimension) for name, dimension in spec.space.items()},
         metric=METRIC,
         mode="max",
@@ -382,15 +264,15 @@ def _searcher(study: Study, spec: ModelSpec, first: Sequence[Mapping[str, Any]],
     )
     for trial in ended:
         if trial.reports:
-            searcher.add_evaluated_point(dict(trial.point), trial.reports[-1].value)
-    return searcher
+            found.add_evaluated_point(dict(trial.point), trial.reports[-1].value)
+    return found
 
 
-def _scheduler(study: Study) -> Any:
+def scheduler(study: Study) -> Any:
     """Asynchronous successive halving whose rungs hold what earlier sessions' trials reached."""
     from ray.tune.schedulers import ASHAScheduler
 
-    scheduler = ASHAScheduler(
+    found = ASHAScheduler(
         time_attr="percent",
         metric=METRIC,
         mode="max",
@@ -401,10 +283,10 @@ def _scheduler(study: Study) -> Any:
     for trial in study.trials.values():
         if trial.end in ("finished", "stopped"):
             past = SimpleNamespace(trial_id=trial.id)
-            scheduler.on_trial_add(None, past)
+            found.on_trial_add(None, past)
             for each in trial.reports:
-                scheduler.on_trial_result(None, past, {"percent": each.percent, METRIC: each.value})
-    return scheduler
+                found.on_trial_result(None, past, {"percent": each.percent, METRIC: each.value})
+    return found
 
 
 def _journal(study: Study, rest: Left, record: Callable[[Trial], None], progress: Moved | None) -> Any:
@@ -470,7 +352,7 @@ def _record(registry: Any, parent: str, study: str, trial: Trial) -> None:
             run.log_metrics({METRIC: each.value, "percent": each.percent}, step=step, at=each.at)
 
 
-def _report(spec: ModelSpec, base: Any, study: Study, budget: Budget, run_id: str) -> TuningReport:
+def report(spec: ModelSpec, base: Any, study: Study, budget: Budget, run_id: str) -> TuningReport:
     trials = list(study.trials.values())
     ranked = best(trials)
     if not ranked:

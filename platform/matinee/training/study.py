@@ -165,8 +165,8 @@ def _pin(folder: Path, pins: Mapping[str, Any]) -> None:
     other = next((key for key in pins if held.get(key) != pins[key]), None)
     if other is not None:
         raise InvalidInput(
-            f"study {folder.name} was started with {other} {held.get(other)!r}, not {pins[other]!r}: "
-            "its trials cannot be compared with new ones; give another --name"
+            f"study {folder.name} was started with other {other}: its trials cannot be compared with new "
+            "ones; give another --name"
         )
 
 
