@@ -353,6 +353,12 @@ def _record(registry: Any, parent: str, study: str, trial: Trial) -> None:
 
 
 def report(spec: ModelSpec, base: Any, study: Study, budget: Budget, run_id: str) -> TuningReport:
+    """What a study found so far.
+
+    Raises:
+        Unavailable: no trial was finished.
+        MatineeError: no trial was finished, and some failed.
+    """
     trials = list(study.trials.values())
     ranked = best(trials)
     if not ranked:

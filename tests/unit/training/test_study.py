@@ -77,7 +77,7 @@ def test_one_process_at_a_time(tmp_path: Path):
 def test_other_data_is_another_study(tmp_path: Path):
     with opened(tmp_path / "s", PINS):
         pass
-    with pytest.raises(InvalidInput, match="study s was started with other data: .* another --name"):
+    with pytest.raises(InvalidInput, match=r"study s was started with other data: .* another --name"):
         opened(tmp_path / "s", {**PINS, "data": "abd"}).__enter__()
 
 
