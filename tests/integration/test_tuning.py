@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +31,10 @@ from matinee.registry.mlflow import Registry
 from matinee.schema import LAKE_SCHEMA
 from matinee.training import pipeline, search
 from matinee.training.budget import Budget, Left
-from matinee.training.rehearsal import Rehearsal
+from matinee.training.rehearsal import Rehearsal, attempt, quality, rehearse
 from matinee.training.study import opened
 
+TITLES = served_home.TITLES
 PRESET = {"MATINEE_TRAINING_PRESET": "test"}
 
 
@@ -156,10 +157,19 @@ def test_a_study_is_found_in_mlflow_goes_on_with_more_budget_and_its_best_can_be
 
 
 def test_an_ensembles_own_config_is_tuned_over_members_fitted_once(home: Settings):
-    found = search.tune(home, "ensemble", Budget(trials=3))
-    assert set(found.best) == {"short_history", "shrinkage"}
-    assert [row["end"] for row in found.trials] == ["finished"] * 3
-    assert found.base_value is not None
+    specs = discover()
+    spec = replace(specs["ensemble"], members=("popularity", "cf"))
+    material, configs = pipeline.read(home), pipeline.presets(home, specs, "test")
+    given = rehearse(home, spec, material, configs)
+    assert set(given.members) == {"popularity", "cf"}
+    seen: list[tuple[float, float]] = []
+    for shrinkage in (0.3, 1000.0):
+        config = replace(configs["ensemble"], shrinkage=shrinkage)
+        attempt(config, spec, given, 0, lambda *told: seen.append(told))
+    assert [percent for percent, _ in seen] == [100, 100]
+    alone = quality(given.members["popularity"], given.exam, served_home.TITLES)
+    assert all(value > 0.8 * alone for _, value in seen)
+    assert seen[0][1] != seen[1][1]
 
 
 @dataclass(frozen=True)
@@ -183,7 +193,7 @@ class Fragile(Model):
             os.kill(os.getpid(), signal.SIGKILL)
 
     def score(self, query: Query):
-        return np.zeros((len(query), served_home.TITLES), np.float32)
+        return np.zeros((len(query), TITLES), np.float32)
 
     def save(self, folder: Path) -> None:
         raise AssertionError("trials keep no model")

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -220,7 +221,11 @@ def run_trials(
         def told(percent: float, value: float) -> None:
             ray_tune.report({"percent": percent, METRIC: value})
 
-        attempt(dataclasses.replace(base, **point), spec, rehearsal, settings.seed, told)
+        try:
+            attempt(dataclasses.replace(base, **point), spec, rehearsal, settings.seed, told)
+        except Exception as failure:
+            # Raised, it would be tried again as if its process had been lost.
+            ray_tune.report({METRIC: math.nan, "failure": f"{type(failure).__name__}: {failure}"})
 
     cpus = int(ray.cluster_resources().get("CPU", 1))
     with scratch(settings) as folder:
@@ -299,6 +304,7 @@ def _journal(study: Study, rest: Left, record: Callable[[Trial], None], progress
     class Journal(Callback):  # type: ignore[misc]
         def __init__(self) -> None:
             self._ended = 0
+            self._failures: dict[str, str] = {}
 
         def __reduce__(self) -> Any:
             # Ray Tune pickles its callbacks for a restore of its own, which the study makes needless.
@@ -310,19 +316,20 @@ def _journal(study: Study, rest: Left, record: Callable[[Trial], None], progress
         def on_trial_result(
             self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
         ) -> None:
-            if METRIC in result:
+            if "failure" in result:
+                self._failures[trial.trial_id] = result["failure"]
+            else:
                 study.report(trial.trial_id, result["percent"], result[METRIC])
 
         def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
             reports = study.trials[trial.trial_id].reports
             whole = bool(reports) and reports[-1].percent >= WHOLE
-            study.end(trial.trial_id, "finished" if whole else "stopped")
+            failure = self._failures.get(trial.trial_id, "")
+            study.end(trial.trial_id, "failed" if failure else "finished" if whole else "stopped", failure)
             self._over(trial)
 
         def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            failure = trial.get_error()
-            cause = getattr(failure, "cause", None) or failure
-            study.end(trial.trial_id, "failed", f"{type(cause).__name__}: {cause}")
+            study.end(trial.trial_id, "failed", f"its process was lost {RETRIES + 1} times")
             self._over(trial)
 
         def _over(self, trial: Any) -> None:
