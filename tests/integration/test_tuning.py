@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import served_home
-from commands import ENVIRONMENT
+from commands import ENVIRONMENT, ROOT
 
 from matinee.config import Settings, load_settings
 from matinee.errors import InvalidInput
@@ -75,15 +75,19 @@ def runs(settings: Settings, parent: str) -> list[Any]:
         return list(client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent}'"))
 
 
-def command(home: Settings, *arguments: str) -> subprocess.Popen[str]:
-    """`matinee tune`, joining the session's cluster."""
+CLI = ("-m", "matinee.cli", "tune")
+JOB = (str(ROOT / "jobs" / "tune.py"),)
+
+
+def started(home: Settings, program: tuple[str, ...], *arguments: str) -> subprocess.Popen[str]:
+    """The command or the job, joining the session's cluster."""
     environment = {
         **ENVIRONMENT,
         **{name: value for name, value in os.environ.items() if name.startswith("RAY_AUTH")},
         "MATINEE_RAY_ADDRESS": home.ray_address,
     }
     return subprocess.Popen(
-        [sys.executable, "-m", "matinee.cli", "tune", *arguments, "--json", "--home", str(home.home)],
+        [sys.executable, *program, *arguments, "--json", "--home", str(home.home)],
         env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
@@ -100,7 +104,7 @@ def ended(journal: Path) -> list[dict[str, Any]]:
 def test_a_killed_command_given_again_goes_on_where_it_was(home: Settings):
     journal = home.paths.tuning / "killed" / "journal.jsonl"
     arguments = ("cf", "--trials", "12", "--name", "killed")
-    first = command(home, *arguments)
+    first = started(home, CLI, *arguments)
     deadline = time.monotonic() + 60
     while len(ended(journal)) < 3:
         assert first.poll() is None, first.communicate()[1][-3000:]
@@ -111,7 +115,7 @@ def test_a_killed_command_given_again_goes_on_where_it_was(home: Settings):
     before = lines(journal)
     known = {line["trial"] for line in ended(journal)}
     assert 3 <= len(known) < 12
-    second = command(home, *arguments)
+    second = started(home, JOB, *arguments)
     printed, said = second.communicate(timeout=120)
     assert second.returncode == 0, said[-3000:]
     assert lines(journal)[: len(before)] == before
