@@ -206,14 +206,13 @@ def presets(settings: Settings, specs: Mapping[str, ModelSpec], name: str) -> di
         InvalidInput: no model has it.
         ConfigError: the home's preset "tuned" is of another release.
     """
-    kept = tuned.configs(settings, specs)
-    known = sorted(
-        {preset for spec in specs.values() for preset in spec.presets} | ({TUNED} if kept else set())
-    )
+    known = {preset for spec in specs.values() for preset in spec.presets}
+    if settings.paths.tuned.exists():
+        known.add(TUNED)
     if name not in known:
-        raise InvalidInput(f"preset {name!r} is unknown; there are {', '.join(known)}")
+        raise InvalidInput(f"preset {name!r} is unknown; there are {', '.join(sorted(known))}")
     found = {model: spec.presets.get(name, spec.presets["default"]) for model, spec in specs.items()}
-    return found | kept if name == TUNED else found
+    return found | tuned.configs(settings, specs) if name == TUNED else found
 
 
 def read(settings: Settings) -> Material:

@@ -117,11 +117,11 @@ def tune(
     registry = Registry(settings)
     with (
         opened(folder, pins) as study,
-        registry.run(f"tune-{model}", config=pins, tags=tags, key=f"study {study.name}") as run,
+        registry.run(f"tune-{model}", config=pins, tags=tags, key=f"study {study.id}") as run,
     ):
 
         def record(trial: Trial) -> None:
-            _record(registry, run.run_id, study.name, trial)
+            _record(registry, run.run_id, trial)
 
         again = unfinished(list(study.trials.values()))
         for trial in list(study.trials.values()):
@@ -348,12 +348,12 @@ def _journal(study: Study, rest: Left, record: Callable[[Trial], None], progress
     return Journal()
 
 
-def _record(registry: Any, parent: str, study: str, trial: Trial) -> None:
+def _record(registry: Any, parent: str, trial: Trial) -> None:
     """Keep an ended trial as a run below the study's; doing it again changes nothing."""
     if trial.end is None or trial.end == "lost":
         return
     tags = {"end": trial.end, "reason": trial.reason}
-    key = f"study {study} trial {trial.id}"
+    key = f"{parent} {trial.id}"
     with registry.run(trial.id, config=trial.point, tags=tags, key=key, parent=parent) as run:
         for step, each in enumerate(trial.reports):
             run.log_metrics({METRIC: each.value, "percent": each.percent}, step=step, at=each.at)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -75,12 +76,13 @@ class Study:
 
     Args:
         name: the folder's.
+        id: of this study and no other, wherever it is told of.
         trials: by id, in the order in which they began.
         spent_s: seconds that searching took so far, over all processes that did.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.name = folder.name
+    def __init__(self, folder: Path, identity: str) -> None:
+        self.name, self.id = folder.name, identity
         self.trials: dict[str, Trial] = {}
         self.spent_s = 0.0
         self._path = folder / "journal.jsonl"
@@ -151,23 +153,24 @@ def opened(folder: Path, pins: Mapping[str, Any]) -> Iterator[Study]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise Unavailable(f"another process works on study {folder.name}; wait for its end") from None
-        _pin(folder, json.loads(json.dumps(pins)))
-        yield Study(folder)
+        yield Study(folder, _pinned(folder, json.loads(json.dumps(pins))))
 
 
-def _pin(folder: Path, pins: Mapping[str, Any]) -> None:
+def _pinned(folder: Path, pins: Mapping[str, Any]) -> str:
+    """The study's id, once its pins are known to be these."""
     path = folder / "study.json"
     if not path.exists():
         draft = path.with_suffix(".draft")
-        draft.write_text(json.dumps(pins, indent=1))
+        draft.write_text(json.dumps({"id": uuid.uuid4().hex, "pins": pins}, indent=1))
         draft.replace(path)
     held = json.loads(path.read_text())
-    other = next((key for key in pins if held.get(key) != pins[key]), None)
+    other = next((key for key in pins if held["pins"].get(key) != pins[key]), None)
     if other is not None:
         raise InvalidInput(
             f"study {folder.name} was started with other {other}: its trials cannot be compared with new "
             "ones; give another --name"
         )
+    return str(held["id"])
 
 
 def unfinished(trials: Sequence[Trial]) -> list[Mapping[str, Any]]:

@@ -20,7 +20,7 @@ SPEC = ModelSpec(name="toy", model=None, presets={}, space=SPACE)
 
 @pytest.fixture
 def study(tmp_path: Path) -> Study:
-    return Study(tmp_path)
+    return Study(tmp_path, "id")
 
 
 def point(x: float) -> dict[str, object]:
@@ -55,7 +55,7 @@ def test_names_are_checked_in_a_line():
 def test_a_rung_reached_before_the_interruption_still_stops_the_worse_half(study: Study):
     for number in range(3):
         tried(study, f"t{number}", 0.5, [0.5, 0.6, 0.7, 0.8], "finished")
-    halving, fresh = scheduler(study), scheduler(Study(study._path.parent / "new"))
+    halving, fresh = scheduler(study), scheduler(Study(study._path.parent / "new", "id"))
     for each, wanted in ((halving, "STOP"), (fresh, "CONTINUE")):
         newcomer = SimpleNamespace(trial_id="new")
         each.on_trial_add(None, newcomer)

@@ -23,8 +23,10 @@ def test_what_was_noted_is_read_again(tmp_path: Path):
         study.begin("b", {"x": 0.2, "y": "z"})
         study.report("b", 25.0, 0.25)
         study.end("b", "failed", "ValueError: no")
-    with opened(tmp_path / "s", PINS) as again:
+    with opened(tmp_path / "s", PINS) as again, opened(tmp_path / "t", PINS) as other:
         assert again.trials == study.trials
+        assert (again.id, again.name) == (study.id, "s")
+        assert other.id != study.id
         first, second = again.trials.values()
         assert (first.value, second.value, second.reason) == (0.75, None, "ValueError: no")
         assert first.point == {"x": 0.1, "y": None}

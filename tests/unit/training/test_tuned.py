@@ -32,4 +32,5 @@ def test_a_file_of_another_release_is_named(settings: Settings, text: str):
     path = tuned.write(settings, "cf", {}, {})
     path.write_text(text)
     with pytest.raises(ConfigError, match=r"tuned config .*cf\.json is not one of cf"):
-        pipeline.presets(settings, SPECS, "default")
+        pipeline.presets(settings, SPECS, "tuned")
+    assert pipeline.presets(settings, SPECS, "default")["cf"] == DEFAULT
