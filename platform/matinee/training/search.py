@@ -253,12 +253,11 @@ def run_trials(
 
 
 def searcher(study: Study, spec: ModelSpec, first: Sequence[Mapping[str, Any]], seed: int) -> Any:
-    """Optuna's estimator, told of every trial that ended; `first` come before its own points."""
+    """Optuna's estimator, told what trials finished or were given up with; `first` come before its own."""
     import optuna
     from ray.tune.search.optuna import OptunaSearch
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    ended = [trial for trial in study.trials.values() if trial.end != "lost"]
     found = OptunaSearch(
         space={name: distribution(dimension) for name, dimension in spec.space.items()},
         metric=METRIC,
@@ -267,8 +266,8 @@ def searcher(study: Study, spec: ModelSpec, first: Sequence[Mapping[str, Any]], 
         # A session must not draw once more what the one before it drew at random.
         sampler=optuna.samplers.TPESampler(seed=seed * 10_007 + len(study.trials), constant_liar=True),
     )
-    for trial in ended:
-        if trial.reports:
+    for trial in study.trials.values():
+        if trial.end in ("finished", "stopped"):
             found.add_evaluated_point(dict(trial.point), trial.reports[-1].value)
     return found
 

@@ -91,7 +91,7 @@ def test_a_new_session_does_not_draw_the_same_points_again(study: Study):
 
 def test_a_lost_or_failed_trial_teaches_the_searcher_nothing(study: Study):
     tried(study, "a", 0.1, [0.9], "lost")
-    tried(study, "b", 0.2, [], "failed")
+    tried(study, "b", 0.2, [0.9], "failed")
     told = searcher(study, SPEC, [], 0)._ot_study
     assert [trial for trial in told.trials if trial.state == optuna.trial.TrialState.COMPLETE] == []
 
