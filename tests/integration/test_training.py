@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from matinee.config import Settings
+from matinee.config import Settings, Training
 from matinee.errors import InvalidInput, MatineeError, NotFound, Unavailable
 from matinee.events import lake
 from matinee.features import batch
@@ -142,7 +142,7 @@ class Awkward(Model):
     def __init__(self, config: str) -> None:
         self.config = config
 
-    def fit(self, data: TrainingSet, *, seed: int, progress=None) -> None:
+    def fit(self, data: TrainingSet, *, seed: int, progress=None, checkpoints=None, start=None) -> None:
         if self.config == "fails":
             raise ZeroDivisionError("no weight is left")
         time.sleep(600)
@@ -157,7 +157,7 @@ class Awkward(Model):
         raise AssertionError("never fitted")
 
 
-def awkward(settings: Settings, config: str, patience_s: float = 60) -> None:
+def awkward(settings: Settings, config: str) -> None:
     import ray
 
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -165,7 +165,7 @@ def awkward(settings: Settings, config: str, patience_s: float = 60) -> None:
     task = FitTask(spec=spec, config=config, part="all", seed=0)
     data = TrainingSet(interactions=None, catalogue=catalogue())
     with loop.scratch(settings) as folder:
-        loop.fit_all(settings, [task], {"all": data}, folder=folder, patience_s=patience_s)
+        loop.fit_all(settings, [task], {"all": data}, folder=folder)
 
 
 def test_a_model_that_fails_is_named_with_its_cause(settings: Settings, ray_cluster: str):
@@ -175,6 +175,7 @@ def test_a_model_that_fails_is_named_with_its_cause(settings: Settings, ray_clus
 
 
 def test_training_that_does_not_advance_is_given_up(settings: Settings, ray_cluster: str):
+    hasty = settings.model_copy(update={"training": Training(patience_s=2)})
     with pytest.raises(Unavailable, match=r"nothing advanced for 2 s with all\.awkward unfinished"):
-        awkward(settings, "sleeps", patience_s=2)
+        awkward(hasty, "sleeps")
     assert list(settings.paths.scratch.iterdir()) == []

@@ -1,7 +1,7 @@
 """Fits to be done, and the board in a shared folder where several processes divide them and report.
 
-A fit is done when its folder stands under its name: it is written elsewhere and moved there whole. The
-board knows nothing of Ray.
+A fit is done when its folder stands under its name: it is written elsewhere and moved there whole. A
+process that takes up an unfinished fit goes on from its checkpoint. The board knows nothing of Ray.
 """
 
 from __future__ import annotations
@@ -16,7 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from matinee.models.base import Model, ModelSpec, TrainingSet
+import numpy as np
+import numpy.typing as npt
+
+from matinee.models.base import Checkpoints, Model, ModelSpec, Start, TrainingSet
+from matinee.models.bundle import load_bundle
+from matinee.schema import Catalogue
 
 REPORT_EVERY_S = 0.2
 
@@ -30,12 +35,14 @@ class FitTask:
         config: what the model is built from.
         part: names the `TrainingSet`.
         seed: handed to `fit`.
+        start: folder of a bundle to go on from, seen by all nodes: its member of this name, where it has one.
     """
 
     spec: ModelSpec
     config: Any
     part: str
     seed: int
+    start: Path | None = None
 
     @property
     def name(self) -> str:
@@ -90,12 +97,17 @@ class Board:
             file.write(line + "\n")
 
     def curve(self, task: FitTask) -> list[dict[str, float]]:
-        """Everything reported of a fit so far, in order."""
+        """What was reported of a fit so far, in order of steps; of a step done again the later report."""
         path = self._figures / f"{task.name}.jsonl"
         if not path.exists():
             return []
-        lines = path.read_text().split("\n")[:-1]
-        return [json.loads(line) for line in lines]
+        kept: list[dict[str, float]] = []
+        for line in path.read_text().split("\n")[:-1]:
+            told = json.loads(line)
+            while kept and kept[-1]["step"] >= told["step"]:
+                kept.pop()
+            kept.append(told)
+        return kept
 
     def completed(self, tasks: Sequence[FitTask]) -> float:
         """How many fits are done, those under way counted by the share of their steps."""
@@ -108,7 +120,9 @@ class Board:
         return total
 
 
-def fit(task: FitTask, data: TrainingSet, board: Board | None) -> Model:
+def fit(
+    task: FitTask, data: TrainingSet, board: Board | None, checkpoints: Checkpoints | None = None
+) -> Model:
     """Fit a task's model, reporting to the board at most every REPORT_EVERY_S seconds."""
     model = task.spec.model(task.config)
     last = 0.0
@@ -119,5 +133,24 @@ def fit(task: FitTask, data: TrainingSet, board: Board | None) -> Model:
             last = time.monotonic()
             board.report(task, step, steps, figures)
 
-    model.fit(data, seed=task.seed, progress=progress)
+    model.fit(
+        data, seed=task.seed, progress=progress, checkpoints=checkpoints, start=_start(task, data.catalogue)
+    )
     return model
+
+
+def carried(before: Sequence[str], now: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Where each title of `now` stands in `before`, int64 [len(now)]; -1 for those it lacks."""
+    place = {title: position for position, title in enumerate(before)}
+    return np.array([place.get(title, -1) for title in now], dtype=np.int64)
+
+
+def _start(task: FitTask, catalogue: Catalogue) -> Start | None:
+    if task.start is None:
+        return None
+    bundle = load_bundle(task.start)
+    models = {bundle.name: bundle.model, **getattr(bundle.model, "members", {})}
+    if task.spec.name not in models:
+        return None
+    titles = carried(bundle.catalogue.title_ids, catalogue.title_ids)
+    return Start(model=models[task.spec.name], titles=titles)

@@ -10,4 +10,5 @@ SPEC = ModelSpec(
     presets={"default": default(), "test": test()},
     feature_service="dnn",
     distributed=True,
+    shardable=True,
 )
