@@ -30,6 +30,7 @@ from matinee.models.base import Model, TrainingSet
 from matinee.training.checkpoints import FitCheckpoints
 from matinee.training.shards import blocks, can_shard, common, gathered
 from matinee.training.tasks import Board, FitTask, fit
+from matinee.training.usage import measured
 
 Moved = Callable[[float, float, str | None], None]
 """Called as (completed, total, note) while a stage runs."""
@@ -49,11 +50,13 @@ class Fitted:
     Args:
         models: by task name.
         curves: by task name, what the model reported while it trained.
+        usage: by task name and worker, what the fit took (`training.usage.measured`).
         device: "cpu", or the accelerator's name.
     """
 
     models: Mapping[str, Model]
     curves: Mapping[str, list[dict[str, float]]]
+    usage: Mapping[str, list[dict[str, float]]]
     device: str
 
 
@@ -146,6 +149,7 @@ def fit_all(
     return Fitted(
         models={task.name: task.spec.model.load(board.models / task.name) for task in tasks},
         curves={task.name: board.curve(task) for task in tasks},
+        usage={task.name: board.usage(task) for task in tasks},
         device=_accelerators(resources) if gpu and together else "cpu",
     )
 
@@ -196,7 +200,7 @@ class _Data:
 
 
 def _shard_name(part: str, rank: int) -> str:
-    return f"{part}/{rank}"
+    return f"{part}.{rank}"
 
 
 def fit_alone(folder: Path, tasks: Sequence[FitTask], data: _Data) -> None:
@@ -205,7 +209,10 @@ def fit_alone(folder: Path, tasks: Sequence[FitTask], data: _Data) -> None:
     for task in tasks:
         if not board.done(task):
             with _named(task):
-                board.keep(task, fit(task, data.learned(task, 0), board))
+                with measured() as usage:
+                    model = fit(task, data.learned(task, 0), board)
+                board.spent(task, 0, usage)
+                board.keep(task, model)
 
 
 def fit_lane(
@@ -243,7 +250,8 @@ def fit_claimed(given: Mapping[str, Any]) -> None:
 
     torch.set_num_threads(THREADS)
     context = ray.train.get_context()
-    leader = context.get_world_rank() == 0
+    rank = context.get_world_rank()
+    leader = rank == 0
     folder, training = given["folder"], given["training"]
     board = Board(folder)
     root = training.checkpoints or str(folder / "checkpoints")
@@ -252,11 +260,12 @@ def fit_claimed(given: Mapping[str, Any]) -> None:
             root, f"{folder.name}/{task.name}", every=training.checkpoint_steps, writes=leader
         )
         with _named(task), kept as checkpoints:
-            data = given["data"].learned(task, context.get_world_rank())
-            model = fit(task, data, board if leader else None, checkpoints)
+            with measured() as usage:
+                model = fit(task, given["data"].learned(task, rank), board if leader else None, checkpoints)
+            board.spent(task, rank, usage)
             if leader:
                 board.keep(task, model)
-                checkpoints.forget()
+                kept.forget()
 
 
 def _next(board: Board, tasks: Sequence[FitTask], lane: str, context: Any) -> FitTask | None:

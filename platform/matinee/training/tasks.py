@@ -58,7 +58,8 @@ class Board:
         self._figures = folder / "figures"
         self.models = folder / "models"
         self._drafts = folder / "drafts"
-        for each in (self._claims, self._figures, self.models, self._drafts):
+        self._usage = folder / "usage"
+        for each in (self._claims, self._figures, self.models, self._drafts, self._usage):
             each.mkdir(parents=True, exist_ok=True)
 
     def claim(self, tasks: Sequence[FitTask], worker: str) -> FitTask | None:
@@ -108,6 +109,14 @@ class Board:
                 kept.pop()
             kept.append(told)
         return kept
+
+    def spent(self, task: FitTask, worker: int, usage: Mapping[str, float]) -> None:
+        """Note what a fit took of one of its workers, as `training.usage.measured` says."""
+        (self._usage / f"{task.name}.{worker}.json").write_text(json.dumps(dict(usage)))
+
+    def usage(self, task: FitTask) -> list[dict[str, float]]:
+        """By worker, what a finished fit took."""
+        return [json.loads(path.read_text()) for path in sorted(self._usage.glob(f"{task.name}.*.json"))]
 
     def completed(self, tasks: Sequence[FitTask]) -> float:
         """How many fits are done, those under way counted by the share of their steps."""

@@ -112,3 +112,12 @@ def test_a_fit_goes_on_from_its_member_of_a_bundle(tmp_path: Path):
     assert absent is None
     assert isinstance(found.model, Popularity)
     assert found.titles.tolist() == [*range(40), *[-1] * 8]
+
+
+def test_what_a_fit_took_is_kept_by_worker(tmp_path: Path):
+    board = Board(tmp_path)
+    assert board.usage(TASKS[0]) == []
+    board.spent(TASKS[0], 1, {"seconds": 2.0})
+    board.spent(TASKS[0], 0, {"seconds": 1.0})
+    board.spent(TASKS[1], 0, {"seconds": 9.0})
+    assert Board(tmp_path).usage(TASKS[0]) == [{"seconds": 1.0}, {"seconds": 2.0}]
