@@ -44,7 +44,7 @@ def drawn(interactions: int, titles: int, *, seed: int = 0) -> TrainingSet:
     generator = np.random.default_rng(seed)
     members = interactions // WATCHES
     activity = generator.lognormal(0, 1, members)
-    member = generator.choice(members, 2 * interactions, p=activity / activity.sum())
+    member = generator.choice(members, 4 * interactions, p=activity / activity.sum())
     # Half of the watches are of the member's genre; within a genre popularity falls as 1 / rank.
     genre = np.where(
         generator.random(len(member)) < 0.5, member % GENRES, generator.integers(GENRES, size=len(member))

@@ -123,6 +123,28 @@ def test_the_same_data_and_seed_give_the_same_version(home: Settings, trained: p
     assert again.version.version == str(int(trained.version.version) + 1)
 
 
+def test_only_what_is_registered_goes_on_from_a_version(
+    home: Settings, trained: pipeline.TrainingReport, monkeypatch: pytest.MonkeyPatch
+):
+    champion = Registry(home).get(home.serving.model, CHAMPION)
+    asked: list[FitTask] = []
+
+    def watched(settings: Settings, tasks: list[FitTask], parts: object, **options: object) -> None:
+        asked.extend(tasks)
+        raise InterruptedError
+
+    monkeypatch.setattr(pipeline, "fit_all", watched)
+    with pytest.raises(InterruptedError):
+        pipeline.train(home, preset="test", start=CHAMPION)
+    starts = {(task.part == pipeline.EVERYTHING, task.start) for task in asked}
+    assert starts == {(True, Path(champion.path)), (False, None)}
+
+
+def test_a_version_to_go_on_from_must_be_there(home: Settings, trained: pipeline.TrainingReport):
+    with pytest.raises(NotFound, match="version '99'"):
+        pipeline.train(home, preset="test", start="99")
+
+
 def test_an_unknown_preset_is_named(home: Settings):
     with pytest.raises(InvalidInput, match="'huge' is unknown; there are default"):
         pipeline.train(home, preset="huge")

@@ -46,7 +46,7 @@ class Plan:
     warmup: float = 0.0
     weight_decay: float = 0.0
     clip: float | None = None
-    precision: Literal["auto", "float32", "bf16"] = "auto"
+    precision: Literal["auto", "float32", "bf16"] = "float32"
     report_every: int = 10
     patience: int | None = None
 

@@ -19,6 +19,7 @@ import logging
 import shutil
 import time
 import uuid
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -181,7 +182,7 @@ class _Data:
             whole={part: ray.put(parts[part]) for part in needed},
             common={part: ray.put(common(parts[part])) for part in divided},
             shards={
-                _shard_name(part, rank): ray.data.from_arrow(tables)
+                _shard_name(part, rank): _dataset(tables)
                 for part in divided
                 for rank, tables in enumerate(blocks(parts[part], workers))
             },
@@ -197,6 +198,14 @@ class _Data:
         shard = ray.train.get_dataset_shard(_shard_name(task.part, rank))
         tables = shard.iter_batches(batch_size=None, batch_format="pyarrow")
         return gathered(ray.get(self.common[task.part]), tables)
+
+
+def _dataset(tables: Sequence[Any]) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of Ray Data's about its own defaults
+        from ray.data import from_arrow
+
+        return from_arrow(tables)
 
 
 def _shard_name(part: str, rank: int) -> str:

@@ -3,7 +3,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-
 from benchmarks.training_scaling import WATCHES, drawn, plot
 
 

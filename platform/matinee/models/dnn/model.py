@@ -89,6 +89,7 @@ class TwoTower(Model):
                 warmup=0.1,
                 weight_decay=config.weight_decay,
                 clip=1.0,
+                precision="auto",
                 report_every=max(batches.steps // config.epochs, 1),
             ),
             seed=seed,
