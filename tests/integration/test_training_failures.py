@@ -31,8 +31,8 @@ class Counted(Model):
     """Learns how often titles are watched, by descent, and notes its steps. The fit VICTIM hangs at step
     HANGS until it is armed, and then loses its last worker at step DEADLY, once."""
 
-    def __init__(self, config: Mapping[str, str]) -> None:
-        self.config = config
+    def __init__(self, given: Mapping[str, str]) -> None:
+        self.given = given
         self.weights = torch.nn.Linear(1, 48, bias=False)
 
     def fit(
@@ -45,24 +45,24 @@ class Counted(Model):
         start: Start | None = None,
     ) -> None:
         distributed = torch.distributed
-        rank, folder = distributed.get_rank(), Path(self.config["notes"])
+        rank, folder = distributed.get_rank(), Path(self.given["notes"])
         counts = np.bincount(data.interactions.title, minlength=48)
         shares = torch.from_numpy(together(counts) / together(len(data.interactions))).float()
 
         def note(**told: object) -> None:
             with (folder / "notes.jsonl").open("a") as file:
-                file.write(json.dumps({"rank": rank, "fit": self.config["fit"], **told}) + "\n")
+                file.write(json.dumps({"rank": rank, "fit": self.given["fit"], **told}) + "\n")
 
         note(rows=len(data.interactions), sharded=data.sharded)
 
         def loss(step: int, generator: torch.Generator) -> torch.Tensor:
             note(step=step)
             armed = folder / "armed"
-            if self.config["fit"] == VICTIM and step == HANGS and not armed.exists():
+            if self.given["fit"] == VICTIM and step == HANGS and not armed.exists():
                 (folder / "hangs").touch()
                 time.sleep(600)
             last = rank == distributed.get_world_size() - 1
-            if self.config["fit"] == VICTIM and step == DEADLY and last and armed.read_text() == "":
+            if self.given["fit"] == VICTIM and step == DEADLY and last and armed.read_text() == "":
                 armed.write_text("fired")
                 os.kill(os.getpid(), signal.SIGKILL)
             drawn = torch.rand(48, generator=generator) + rank
