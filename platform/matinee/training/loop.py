@@ -15,6 +15,7 @@ board, and the fit goes on from its last checkpoint.
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import logging
 import shutil
 import time
@@ -81,21 +82,30 @@ def lane_count(tasks: int, *, wanted: int, workers: int, units: float) -> int:
 
 
 @contextmanager
-def scratch(settings: Settings) -> Iterator[Path]:
+def scratch(settings: Settings, name: str = "") -> Iterator[Path]:
     """A folder of this run's own below the home's scratch; gone after the block, whatever happens.
+
+    Args:
+        name: what the run is for: where one of this name was killed, this goes on in its folder.
 
     Raises:
         StorageError: it cannot be made.
+        Unavailable: a run of this name is under way.
     """
-    folder = settings.paths.scratch / f"train-{uuid.uuid4().hex}"
+    folder = settings.paths.scratch / f"train-{name or uuid.uuid4().hex}"
     try:
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as failure:
         raise StorageError(f"scratch folder {folder} cannot be made: {failure}") from failure
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Unavailable(f"the same training is under way in {folder}; wait for it") from None
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def fit_all(

@@ -34,7 +34,7 @@ from matinee.training.loop import Fitted, Moved, fit_all, scratch
 from matinee.training.parts import protocol_set, title_features
 from matinee.training.reference import latest_features, reference
 from matinee.training.snapshot import Snapshot, snapshot
-from matinee.training.tasks import FitTask
+from matinee.training.tasks import FitTask, identity
 
 PROTOCOLS = {"per_member": evaluate.per_member, "global_time": evaluate.global_time}
 EVERYTHING = "everything"
@@ -299,7 +299,10 @@ def evaluate_models(
         for part, name in sorted(wanted, key=lambda one: one[1])
     ]
     seconds["prepare"], clock = time.monotonic() - clock, time.monotonic()
-    with scratch(settings) as folder:
+    code = lineage.code_version()
+    dirty = code.endswith("-dirty")  # the next run may be of other code
+    run = "" if dirty else identity(tasks, parts, code, str(settings.training.workers))
+    with scratch(settings, run) as folder:
         fitted = fit_all(settings, tasks, parts, folder=folder, progress=progress)
     seconds["fit"], clock = time.monotonic() - clock, time.monotonic()
     genres = evaluate.genre_matrix(material.catalogue)

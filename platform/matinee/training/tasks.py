@@ -6,6 +6,7 @@ process that takes up an unfinished fit goes on from its checkpoint. The board k
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -48,6 +49,24 @@ class FitTask:
     def name(self) -> str:
         """Unique among the tasks of a run."""
         return f"{self.part}.{self.spec.name}"
+
+
+def identity(tasks: Sequence[FitTask], parts: Mapping[str, TrainingSet], *also: str) -> str:
+    """Hexadecimal digest of fits, what they learn from and `also`: the same for the same training alone."""
+    found = hashlib.sha256(repr(also).encode())
+    for task in tasks:
+        found.update(repr((task.name, task.config, task.seed, task.start)).encode())
+    for name, part in sorted(parts.items()):
+        held = part.interactions
+        found.update(repr((name, held.member_ids, part.catalogue.table.to_pylist())).encode())
+        arrays = [held.member, held.title, held.time, held.value]
+        for features in (part.member_features, part.title_features):
+            if features is not None:
+                found.update(repr(tuple(features.names)).encode())
+                arrays.append(features.values)
+        for array in arrays:
+            found.update(np.ascontiguousarray(array).data)
+    return found.hexdigest()[:32]
 
 
 class Board:

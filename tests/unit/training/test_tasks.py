@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from matinee.models.ensemble.config import EnsembleConfig
 from matinee.models.ensemble.model import Ensemble
 from matinee.models.popularity.config import PopularityConfig
 from matinee.models.popularity.model import Popularity
-from matinee.training.tasks import Board, FitTask, carried, fit
+from matinee.training.tasks import Board, FitTask, carried, fit, identity
 
 
 class Counted(Model):
@@ -121,3 +122,22 @@ def test_what_a_fit_took_is_kept_by_worker(tmp_path: Path):
     board.spent(TASKS[0], 0, {"seconds": 1.0})
     board.spent(TASKS[1], 0, {"seconds": 9.0})
     assert Board(tmp_path).usage(TASKS[0]) == [{"seconds": 1.0}, {"seconds": 2.0}]
+
+
+def test_the_same_training_has_one_identity():
+    parts = {"a": training_set(), "b": training_set(seed=1)}
+    known = identity(TASKS, parts, "code")
+    assert identity(TASKS, {"b": training_set(seed=1), "a": training_set()}, "code") == known
+    watched = parts["a"].interactions
+    later = replace(watched, time=watched.time + 1)
+    others = [
+        identity(TASKS, parts, "other code"),
+        identity(TASKS[:1], parts, "code"),
+        identity([replace(TASKS[0], seed=4), TASKS[1]], parts, "code"),
+        identity([replace(TASKS[0], config="other"), TASKS[1]], parts, "code"),
+        identity([replace(TASKS[0], start=Path("champion")), TASKS[1]], parts, "code"),
+        identity(TASKS, parts | {"a": replace(parts["a"], interactions=later)}, "code"),
+        identity(TASKS, parts | {"a": replace(parts["a"], member_features=None)}, "code"),
+    ]
+    others.append(identity(TASKS, parts | {"a": replace(parts["a"], catalogue=catalogue(47))}, "code"))
+    assert len({known, *others}) == 9
