@@ -134,6 +134,7 @@ def fit_all(
     gpu = uses_gpu(settings.training.device, resources.get("GPU", 0), workers)
     tasks = [_placed(task, gpu) for task in tasks]
     board = Board(folder)
+    board.release(tasks)
     left = [task for task in tasks if not board.done(task)]
     together = [task for task in left if task.spec.distributed]
     alone = [task for task in left if not task.spec.distributed]

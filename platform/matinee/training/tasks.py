@@ -96,6 +96,12 @@ class Board:
             return task
         return None
 
+    def release(self, tasks: Sequence[FitTask]) -> None:
+        """Give back what a run that has ended held unfinished."""
+        for task in tasks:
+            if not self.done(task):
+                (self._claims / task.name).unlink(missing_ok=True)
+
     def done(self, task: FitTask) -> bool:
         """Whether the fitted model stands in `models`."""
         return (self.models / task.name).is_dir()

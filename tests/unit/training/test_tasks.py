@@ -61,6 +61,16 @@ def test_a_restarted_worker_takes_up_what_it_left(tmp_path: Path):
     assert board.claim(TASKS, "one") == TASKS[1]
 
 
+def test_another_run_takes_up_what_one_left(tmp_path: Path):
+    board = Board(tmp_path)
+    for task in TASKS:
+        assert board.claim(TASKS, task.part) == task
+    board.keep(TASKS[0], fit(TASKS[0], NO_DATA, board))
+    board.release(TASKS)
+    assert board.claim(TASKS, "c") == TASKS[1]
+    assert board.claim(TASKS, "d") is None
+
+
 def test_a_fit_counts_when_its_model_is_kept(tmp_path: Path):
     board = Board(tmp_path)
     model = fit(TASKS[0], NO_DATA, board)
