@@ -102,6 +102,14 @@ class Training(Section):
     """Groups of Ray Train workers that fit different models side by side; each takes about 2 GiB."""
     device: Literal["auto", "cpu", "gpu"] = "auto"
     """auto: a GPU where the cluster has one."""
+    max_failures: int = Field(3, ge=0)
+    """How often a group of workers that lost one is started again; its fit goes on from the checkpoint."""
+    checkpoint_steps: int = Field(100, ge=1)
+    """Optimiser steps between two checkpoints: what a lost worker costs at most."""
+    checkpoints: str = ""
+    """Where fits under way keep them: a folder all nodes see, or s3://bucket/prefix; empty: in the home."""
+    patience_s: float = Field(900.0, gt=0)
+    """Seconds without any advance after which training gives up: a node is lost and no other comes."""
 
 
 class Tuning(Section):

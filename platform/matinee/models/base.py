@@ -53,12 +53,15 @@ class TrainingSet:
         member_features: point-in-time rows aligned with `interactions`: what the store knew of the
             member just before each interaction.
         title_features: rows aligned with the catalogue, as of the end of the training data.
+        sharded: these are the interactions of some members, each with all of theirs; the other workers
+            of torch.distributed hold those of the others.
     """
 
     interactions: Interactions
     catalogue: Catalogue
     member_features: Features | None = None
     title_features: Features | None = None
+    sharded: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +152,7 @@ class ModelSpec:
         presets: config by preset name; "default" must be there.
         feature_service: the Feast feature service that pins its inputs; None where it reads none.
         distributed: True where `fit` trains data-parallel under torch.distributed (Ray Train runs it).
+        shardable: True where each worker needs only the members it trains on (`TrainingSet.sharded`).
         members: names of the models this one combines; they are fitted first and handed to
             `model.with_members`.
         space: what tuning may set, by field of the config; the default preset lies inside.
@@ -159,5 +163,6 @@ class ModelSpec:
     presets: Mapping[str, Any]
     feature_service: str | None = None
     distributed: bool = False
+    shardable: bool = False
     members: Sequence[str] = ()
     space: Space = field(default_factory=dict)

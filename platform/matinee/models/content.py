@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from matinee.schema import Catalogue, Features
+
+Sums = npt.NDArray[Any]
 
 RELATIONS = ("genre", "language", "maturity", "decade", "cast", "keyword")
 
@@ -69,15 +72,21 @@ class Scaling:
     spread: npt.NDArray[np.float32]
 
     @classmethod
-    def measure(cls, features: Features | None) -> Scaling:
-        """The scaling of the known values; no names where there are no features."""
+    def measure(
+        cls, features: Features | None, *, total: Callable[[Sums], Sums] = lambda sums: sums
+    ) -> Scaling:
+        """The scaling of the known values; no names where there are no features.
+
+        Args:
+            total: of sums over these rows makes those over all rows, where others hold the rest.
+        """
         if features is None:
             return cls(names=(), mean=np.zeros(0, np.float32), spread=np.ones(0, np.float32))
         logs = _signed_log(features.values)
         known = np.isfinite(logs)
-        count = np.maximum(known.sum(0), 1)
-        mean = np.where(known, logs, 0).sum(0) / count
-        spread = np.sqrt((np.where(known, logs - mean, 0) ** 2).sum(0) / count)
+        count = np.maximum(total(known.sum(0)), 1)
+        mean = total(np.where(known, logs, 0).sum(0)) / count
+        spread = np.sqrt(total((np.where(known, logs - mean, 0) ** 2).sum(0)) / count)
         spread = np.where(spread > 1e-6, spread, 1)
         return cls(
             names=tuple(features.names), mean=mean.astype(np.float32), spread=spread.astype(np.float32)

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import distributed, nn
+from torch import nn
 
 from matinee.models.base import Checkpoints, Progress
-from matinee.models.gradients import average_gradients
+from matinee.models.gradients import average_gradients, together, workers
 
 STATE = "state.pt"
 
@@ -36,7 +36,7 @@ class Plan:
         warmup: share of the steps in which the rate climbs to its peak; then it falls to zero on a cosine.
         weight_decay: AdamW's decay.
         clip: greatest norm of the gradient; None: unbounded.
-        precision: of the loss's forward pass; "bf16" computes it in bfloat16 where the device can.
+        precision: of the loss's forward pass; "auto": bfloat16 on a GPU that computes in it, else float32.
         report_every: steps between reports of progress, and between looks at the validation figure.
         patience: looks without a better validation figure after which training stops.
     """
@@ -46,7 +46,7 @@ class Plan:
     warmup: float = 0.0
     weight_decay: float = 0.0
     clip: float | None = None
-    precision: Literal["float32", "bf16"] = "float32"
+    precision: Literal["auto", "float32", "bf16"] = "float32"
     report_every: int = 10
     patience: int | None = None
 
@@ -57,6 +57,12 @@ def rate(plan: Plan, step: int) -> float:
     if step < warm:
         return plan.learning_rate * (step + 1) / warm
     return plan.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(plan.steps - warm, 1)))
+
+
+def half(precision: str, device: torch.device) -> bool:
+    """Whether a forward pass of this precision runs in bfloat16 on `device`."""
+    able = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return precision == "bf16" or (precision == "auto" and able)
 
 
 def descend(
@@ -83,14 +89,13 @@ def descend(
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay, fused=True
     )
-    course = _Course(best=-math.inf, since=0, weights=None)
+    course = _Course(loss=torch.zeros((), dtype=torch.float64, device=device))
     first = 0
     if checkpoints is not None and (folder := checkpoints.latest()) is not None:
         first = _restore(folder, network, optimizer, course, device)
     network.train()
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=plan.precision == "bf16")
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=half(plan.precision, device))
     generator = torch.Generator()
-    total, counted = 0.0, 0
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         for step in range(first, plan.steps):
             torch.manual_seed(_step_seed(seed, step))
@@ -105,13 +110,15 @@ def descend(
             if plan.clip is not None:
                 nn.utils.clip_grad_norm_(network.parameters(), plan.clip)
             optimizer.step()
-            total, counted = total + found.item(), counted + 1
+            course.loss += found.detach()
+            course.counted += 1
             done = step + 1
             if done % plan.report_every == 0 or done == plan.steps:
-                figures = {"loss": total / counted}
-                total, counted = 0.0, 0
+                figures = {"loss": course.loss.item() / course.counted}
+                course.loss.zero_()
+                course.counted = 0
                 if validate is not None:
-                    figures["validation"] = _look(network, validate, course, device)
+                    figures["validation"] = _look(network, validate, course)
                 stop = plan.patience is not None and course.since >= plan.patience
                 if progress is not None:
                     network.eval()
@@ -130,17 +137,20 @@ def descend(
 
 @dataclass(kw_only=True)
 class _Course:
-    """What validation has said so far: the best figure, looks since then, and the weights of that look."""
+    """What is known of the way so far besides the parameters: loss summed since the last report, over
+    how many steps; validation's best figure, looks since then, and the weights of that look."""
 
-    best: float
-    since: int
-    weights: dict[str, torch.Tensor] | None
+    loss: torch.Tensor
+    counted: int = 0
+    best: float = -math.inf
+    since: int = 0
+    weights: dict[str, torch.Tensor] | None = None
 
 
-def _look(network: nn.Module, validate: Callable[[], float], course: _Course, device: torch.device) -> float:
+def _look(network: nn.Module, validate: Callable[[], float], course: _Course) -> float:
     network.eval()
     with torch.no_grad():
-        figure = _agreed(validate(), device)
+        figure = float(together(validate())) / workers()
     network.train()
     if figure > course.best:
         course.best, course.since = figure, 0
@@ -148,15 +158,6 @@ def _look(network: nn.Module, validate: Callable[[], float], course: _Course, de
     else:
         course.since += 1
     return figure
-
-
-def _agreed(figure: float, device: torch.device) -> float:
-    """The mean over workers: all stop at the same step."""
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return figure
-    shared = torch.tensor([figure], device=device)
-    distributed.all_reduce(shared)
-    return float(shared) / distributed.get_world_size()
 
 
 def _step_seed(seed: int, step: int) -> int:
@@ -170,9 +171,7 @@ def _write(
         "step": step,
         "network": network.state_dict(),
         "optimizer": optimizer.state_dict(),
-        "best": course.best,
-        "since": course.since,
-        "weights": course.weights,
+        "course": vars(course),
     }
     torch.save(state, folder / STATE)
 
@@ -187,5 +186,5 @@ def _restore(
     state = torch.load(folder / STATE, map_location=device, weights_only=True)
     network.load_state_dict(state["network"])
     optimizer.load_state_dict(state["optimizer"])
-    course.best, course.since, course.weights = state["best"], state["since"], state["weights"]
+    vars(course).update(state["course"])
     return int(state["step"])

@@ -34,7 +34,7 @@ from matinee.training.loop import Fitted, Moved, fit_all, scratch
 from matinee.training.parts import protocol_set, title_features
 from matinee.training.reference import latest_features, reference
 from matinee.training.snapshot import Snapshot, snapshot
-from matinee.training.tasks import FitTask
+from matinee.training.tasks import FitTask, identity
 from matinee.training.tuned import TUNED
 
 PROTOCOLS = {"per_member": evaluate.per_member, "global_time": evaluate.global_time}
@@ -103,17 +103,21 @@ class Material:
         return self.everything.interactions
 
 
-def train(settings: Settings, *, preset: str | None = None, progress: Moved | None = None) -> TrainingReport:
+def train(
+    settings: Settings, *, preset: str | None = None, start: str | None = None, progress: Moved | None = None
+) -> TrainingReport:
     """Evaluate every model, fit the ensemble on everything and register it as the champion.
 
     Needs a connected Ray cluster, events in the lake and a feature build in the offline store.
 
     Args:
         preset: of the models that have one of this name; None: the setting `training.preset`.
+        start: version or alias whose members the registered ones go on from. What is evaluated is fitted
+            anew: an earlier version has learned from what the protocols test.
 
     Raises:
         InvalidInput: the preset is unknown, or the lake holds too little to learn from.
-        NotFound: there is no catalogue or no feature build.
+        NotFound: there is no catalogue, no feature build, or no version `start`.
         MatineeError: a model could not be fitted.
     """
     from matinee.models.bundle import save_bundle
@@ -126,7 +130,10 @@ def train(settings: Settings, *, preset: str | None = None, progress: Moved | No
     ensemble = _ensemble(specs)
     material = read(settings)
     registry = Registry(settings)
+    parent = registry.get(settings.serving.model, start) if start else None
     tags = _tags(settings, specs, material.snapshot)
+    if parent is not None:
+        tags["parent_version"] = parent.version
     config = {
         "preset": chosen,
         "seed": settings.seed,
@@ -135,15 +142,22 @@ def train(settings: Settings, *, preset: str | None = None, progress: Moved | No
     }
     one_thread = threadpool_limits(limits=1)
     with one_thread, registry.run(f"train-{settings.serving.model}", config=config, tags=tags) as run:
-        found = evaluate_models(settings, material, configs, final=True, progress=progress)
+        found = evaluate_models(
+            settings,
+            material,
+            configs,
+            final=True,
+            start=Path(parent.path) if parent is not None else None,
+            progress=progress,
+        )
         for step, protocol in enumerate(PROTOCOLS):
             rows = judge.overall(found.judged[protocol], seed=settings.seed)
             for model, figures in rows.items():
                 values = {f"{protocol}.{model}.{name}": one.value for name, one in figures.items()}
                 run.log_metrics(values, step=step)
         model = _final(found, ensemble)
-        with scratch(settings) as parent:
-            folder = parent / "version"
+        with scratch(settings) as draft:
+            folder = draft / "version"
             folder.mkdir()
             save_bundle(
                 folder,
@@ -245,9 +259,14 @@ def evaluate_models(
     configs: Mapping[str, Any],
     *,
     final: bool = False,
+    start: Path | None = None,
     progress: Moved | None = None,
 ) -> Evaluation:
-    """Run both protocols for every model, and with `final` fit the ensemble's members on everything too."""
+    """Run both protocols for every model, and with `final` fit the ensemble's members on everything too.
+
+    Args:
+        start: folder of the version that the fits on everything go on from.
+    """
     from matinee.models.ensemble.holdout import inner_set, split_holdout
     from matinee.models.ensemble.model import fit_ensemble
 
@@ -277,11 +296,20 @@ def evaluate_models(
         parts[EVERYTHING] = material.everything
         wanted += [(EVERYTHING, name) for name in ensemble.members]
     tasks = [
-        FitTask(spec=specs[name], config=configs[name], part=part, seed=settings.seed)
+        FitTask(
+            spec=specs[name],
+            config=configs[name],
+            part=part,
+            seed=settings.seed,
+            start=start if part == EVERYTHING else None,
+        )
         for part, name in sorted(wanted, key=lambda one: one[1])
     ]
     seconds["prepare"], clock = time.monotonic() - clock, time.monotonic()
-    with scratch(settings) as folder:
+    code = lineage.code_version()
+    dirty = code.endswith("-dirty")  # the next run may be of other code
+    run = "" if dirty else identity(tasks, parts, code, str(settings.training.workers))
+    with scratch(settings, run) as folder:
         fitted = fit_all(settings, tasks, parts, folder=folder, progress=progress)
     seconds["fit"], clock = time.monotonic() - clock, time.monotonic()
     genres = evaluate.genre_matrix(material.catalogue)
@@ -406,6 +434,7 @@ def _describe(
                 "packages": tags["packages"],
                 "hardware": tags["hardware"],
                 "weights": tags["weights_digest"],
+                **({"went on from version": tags["parent_version"]} if "parent_version" in tags else {}),
             },
             seed=seed,
         )

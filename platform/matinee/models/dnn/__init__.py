@@ -11,4 +11,5 @@ SPEC = ModelSpec(
     space=space(),
     feature_service="dnn",
     distributed=True,
+    shardable=True,
 )

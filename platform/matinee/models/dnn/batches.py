@@ -6,7 +6,9 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
+from matinee.models.gradients import greatest, shard, workers
 from matinee.models.positions import Positions
 
 Rows = npt.NDArray[np.int64]
@@ -17,26 +19,33 @@ class Batches:
 
     Args:
         length: most interactions of a run.
-        size: runs of a batch; an epoch's last batch may hold fewer.
+        size: runs of a batch over all workers; an epoch's last batch may hold fewer.
+        sharded: `places` are those of this worker's members. An epoch then has as many steps everywhere
+            as the worker with the most runs needs; the others meet some of theirs again.
     """
 
-    def __init__(self, places: Positions, *, length: int, size: int, epochs: int, seed: int) -> None:
+    def __init__(
+        self, places: Positions, *, length: int, size: int, epochs: int, seed: int, sharded: bool = False
+    ) -> None:
         self._cuts = [runs(places, length, epoch) for epoch in range(2)]
-        self._size, self._seed = size, seed
-        lengths = [-(-len(self._cuts[epoch % 2]) // size) for epoch in range(epochs)]
-        self._ends = np.cumsum(lengths)
+        self._size, self._seed, self._sharded = -(-size // workers()) if sharded else size, seed, sharded
+        needed = [-(-len(cut) // self._size) for cut in self._cuts]
+        self._lengths = [greatest(count) for count in needed] if sharded else needed
+        self._ends = np.cumsum([self._lengths[epoch % 2] for epoch in range(epochs)])
         self.steps = int(self._ends[-1]) if epochs else 0
         self._order = lru_cache(maxsize=1)(self._shuffled)
 
     def at(self, step: int) -> Rows:
-        """The batch of a step, int64 [at most size, 2]."""
+        """This worker's part of a step's batch, int64 [at most size, 2]."""
         epoch = int(np.searchsorted(self._ends, step, side="right"))
         first = step - (int(self._ends[epoch - 1]) if epoch else 0)
-        return self._order(epoch)[first * self._size : (first + 1) * self._size]
+        drawn = self._order(epoch)[first * self._size : (first + 1) * self._size]
+        return drawn if self._sharded else drawn[shard(torch.arange(len(drawn))).numpy()]
 
     def _shuffled(self, epoch: int) -> Rows:
         cut = self._cuts[epoch % 2]
-        return cut[np.random.default_rng([self._seed, epoch]).permutation(len(cut))]
+        order = cut[np.random.default_rng([self._seed, epoch]).permutation(len(cut))]
+        return np.resize(order, (self._lengths[epoch % 2] * self._size, 2)) if self._sharded else order
 
 
 def runs(places: Positions, length: int, epoch: int) -> Rows:

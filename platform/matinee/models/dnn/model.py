@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,7 @@ from matinee.models.descent import Plan, descend
 from matinee.models.dnn.batches import Batches
 from matinee.models.dnn.config import DnnConfig
 from matinee.models.dnn.network import MemberTower, TitleTower, Towers
-from matinee.models.gradients import next_titles_loss, seeded, shard
+from matinee.models.gradients import next_titles_loss, seeded, together
 from matinee.models.histories import in_sitting
 from matinee.models.positions import Positions, positions
 from matinee.models.storage import read_model, write_model
@@ -64,14 +64,23 @@ class TwoTower(Model):
         """Train on `config.device`; under torch.distributed each worker takes its part of every batch."""
         config = self.config
         device = torch.device(config.device)
-        self._scaling = Scaling.measure(data.member_features)
+        total = together if data.sharded else np.asarray
+        self._scaling = Scaling.measure(data.member_features, total=total)
         places = positions(data.interactions)
         context = torch.from_numpy(_context(self._scaling, data.member_features, places)).to(device)
-        batches = Batches(places, length=config.length, size=config.batch, epochs=config.epochs, seed=seed)
+        batches = Batches(
+            places,
+            length=config.length,
+            size=config.batch,
+            epochs=config.epochs,
+            seed=seed,
+            sharded=data.sharded,
+        )
         with seeded(seed):
             member = self._member_tower()
             title = _title_tower(data.catalogue, data.title_features, config.width)
-        towers = Towers(member, title, _log_share(places.title, len(data.catalogue))).to(device)
+        counts = total(np.bincount(places.title, minlength=len(data.catalogue)))
+        towers = Towers(member, title, _log_share(counts)).to(device)
         descend(
             towers,
             lambda step, generator: self._loss(towers, places, context, batches.at(step), generator),
@@ -81,6 +90,7 @@ class TwoTower(Model):
                 warmup=0.1,
                 weight_decay=config.weight_decay,
                 clip=1.0,
+                precision="auto",
                 report_every=max(batches.steps // config.epochs, 1),
             ),
             seed=seed,
@@ -102,14 +112,13 @@ class TwoTower(Model):
         towers: Towers,
         places: Positions,
         context: torch.Tensor,
-        drawn: Rows,
+        runs: Rows,
         generator: torch.Generator,
     ) -> torch.Tensor:
-        """Loss over sampled positions of a batch's runs; a run is [first place, place after the last]."""
+        """Loss over sampled positions of runs; a run is [first place, place after the last]."""
         config = self.config
         member, bias = towers.member, towers.bias
         device = bias.device
-        runs = drawn[shard(torch.arange(len(drawn))).numpy()]
         slots = runs[:, :1] + np.arange(config.length)[None, :]
         held = slots < runs[:, 1:]
         history = torch.from_numpy(np.where(held, places.title[np.minimum(slots, len(places) - 1)], 0))
@@ -212,7 +221,7 @@ def _title_tower(catalogue: Catalogue, features: Features | None, width: int) ->
     )
 
 
-def _log_share(title: Rows, titles: int) -> torch.Tensor:
+def _log_share(counts: npt.NDArray[Any]) -> torch.Tensor:
     """Log share of watches per title, smoothed: where the bias starts."""
-    counts = np.bincount(title, minlength=titles) + 0.5
-    return torch.from_numpy(np.log(counts / counts.sum()).astype(np.float32))
+    smoothed = counts + 0.5
+    return torch.from_numpy(np.log(smoothed / smoothed.sum()).astype(np.float32))

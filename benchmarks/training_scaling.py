@@ -1,0 +1,182 @@
+"""How the time and memory of training grow with interactions, and what a second worker or a GPU saves.
+
+Interactions are drawn: members by a lognormal count of watches, titles by popularity and the member's taste
+for a genre. Each model is fitted at 1, 4 and 16 times the base by one worker and by two, through Ray as in
+production; the torch models take a fixed number of passes, since only the growth is looked at. Prints one
+JSON line a fit: seconds of the fit with its share of the data fetched, and peak memory of its largest
+worker; with a GPU also its memory, its utilisation, and how many times one CPU worker's seconds were more.
+There is no peer: the benchmarks `ials` and `time_to_recall` have those.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from benchmarks.common import ROOT, SCALE, arguments, machine
+from matinee.config import load_settings
+from matinee.local.cluster import connect
+from matinee.models import discover
+from matinee.models.base import TrainingSet
+from matinee.schema import CATALOGUE_SCHEMA, Catalogue, Features, Interactions
+from matinee.training import loop
+from matinee.training.tasks import FitTask
+
+MODELS = ("cf", "dnn", "gnn")
+PASSES: Mapping[str, Mapping[str, int]] = {"dnn": {"epochs": 1}, "gnn": {"steps": 20}}
+BASE = {"interactions": 100_000, "titles": 9_000}
+QUICK = {"interactions": 20_000, "titles": 2_000}
+GENRES = 18
+WATCHES = 100
+"""Mean watches of a member."""
+MINUTE = 60_000_000
+
+
+def drawn(interactions: int, titles: int, *, seed: int = 0) -> TrainingSet:
+    """About so many interactions, each pair once, of interactions / WATCHES members."""
+    generator = np.random.default_rng(seed)
+    members = interactions // WATCHES
+    activity = generator.lognormal(0, 1, members)
+    member = generator.choice(members, 4 * interactions, p=activity / activity.sum())
+    # Half of the watches are of the member's genre; within a genre popularity falls as 1 / rank.
+    genre = np.where(
+        generator.random(len(member)) < 0.5, member % GENRES, generator.integers(GENRES, size=len(member))
+    )
+    ranks = titles // GENRES
+    popularity = 1 / np.arange(1, ranks + 1)
+    title = genre + GENRES * generator.choice(ranks, len(member), p=popularity / popularity.sum())
+    first = np.sort(np.unique(member * titles + title, return_index=True)[1])[:interactions]
+    values = generator.gamma(2, 3, (len(first), 8)).astype(np.float32)
+    rows = [
+        {"title_id": f"t{i}", "name": f"Title {i}", "genres": [f"g{i % GENRES}"], "cast": [], "keywords": []}
+        for i in range(titles)
+    ]
+    catalogue = Catalogue(table=pa.Table.from_pylist(rows, schema=CATALOGUE_SCHEMA))
+    held = Interactions(
+        member_ids=[f"m{i}" for i in range(members)],
+        title_ids=catalogue.title_ids,
+        member=member[first].astype(np.int32),
+        title=title[first].astype(np.int32),
+        time=np.arange(len(first)) * MINUTE,
+        value=np.full(len(first), np.nan, np.float32),
+    )
+    features = Features(names=[f"f{i}" for i in range(8)], values=values)
+    return TrainingSet(interactions=held, catalogue=catalogue, member_features=features)
+
+
+def fits(
+    models: Sequence[str], parts: Mapping[int, TrainingSet], *, workers: int, device: str
+) -> list[dict[str, Any]]:
+    """Fit the models on every part, smallest first, and return a line each."""
+    specs = discover()
+    tasks = {
+        (model, times): FitTask(
+            spec=specs[model],
+            config=replace(specs[model].presets["default"], **PASSES.get(model, {})),
+            part=f"{times}x",
+            seed=0,
+        )
+        for model in models
+        for times in sorted(parts)
+    }
+    with tempfile.TemporaryDirectory() as home:
+        flags = {"home": home, "training.workers": workers, "training.device": device}
+        settings = load_settings(flags, environment={})
+        with connect(settings), loop.scratch(settings) as folder:
+            named = {f"{times}x": part for times, part in parts.items()}
+            found = loop.fit_all(settings, list(tasks.values()), named, folder=folder)
+    lines = []
+    for (model, times), task in tasks.items():
+        usage = found.usage[task.name]
+        figures = {name: max(each[name] for each in usage) for name in usage[0]}
+        lines.append(
+            {
+                "name": "training_scaling",
+                "model": model,
+                "device": found.device,
+                "workers": len(usage),
+                "times": times,
+                "interactions": len(parts[times].interactions),
+                **{name: float(f"{value:.4g}") for name, value in figures.items()},
+                "machine": machine(),
+            }
+        )
+    return lines
+
+
+def measure(parts: Mapping[int, TrainingSet]) -> list[dict[str, Any]]:
+    """Every model with one worker and, where it trains data-parallel, with two; then on the GPUs."""
+    import torch
+
+    together = [model for model in MODELS if discover()[model].distributed]
+    alone = [model for model in MODELS if model not in together]
+    lines = fits(alone, parts, workers=1, device="cpu")
+    for workers in (1, 2):
+        lines += fits(together, parts, workers=workers, device="cpu")
+    slow = {(line["model"], line["times"]): line["seconds"] for line in lines if line["workers"] == 1}
+    for workers in range(1, min(torch.cuda.device_count(), 2) + 1):
+        for line in fits(together, parts, workers=workers, device="gpu"):
+            ratio = slow[line["model"], line["times"]] / line["seconds"]
+            lines.append({**line, "times_faster_than_cpu": float(f"{ratio:.4g}")})
+    return lines
+
+
+def plot(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Seconds and peak memory by interactions, a line for each model, device and number of workers."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    figure, (seconds, memory) = pyplot.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    kinds = dict.fromkeys((line["model"], line["device"], line["workers"]) for line in lines)
+    for model, device, workers in kinds:
+        own = [
+            line
+            for line in lines
+            if (line["model"], line["device"], line["workers"]) == (model, device, workers)
+        ]
+        style = {
+            "marker": "o",
+            "color": f"C{MODELS.index(model)}",
+            "linestyle": "-" if workers == 1 else "--",
+        }
+        if device != "cpu":
+            style["marker"] = "^"
+        counts = [line["interactions"] for line in own]
+        label = f"{model}, {workers} {device} worker{'s' if workers > 1 else ''}"
+        seconds.plot(counts, [line["seconds"] for line in own], label=label, **style)
+        memory.plot(counts, [line["peak_mib"] for line in own], **style)
+    for axes, title in ((seconds, "seconds of a fit"), (memory, "peak MiB of the largest worker")):
+        axes.set_xscale("log")
+        axes.set_xlabel("interactions")
+        axes.set_title(title, fontsize=10)
+        axes.grid(alpha=0.3)
+    seconds.set_yscale("log")
+    memory.set_ylim(bottom=0)
+    seconds.legend(fontsize=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+
+
+def main() -> None:
+    chosen = arguments(__doc__)
+    size = QUICK if chosen.quick else BASE
+    parts = {times: drawn(times * size["interactions"], size["titles"]) for times in SCALE}
+    lines = measure(parts)
+    for line in lines:
+        print(json.dumps(line), flush=True)
+    if not chosen.quick:
+        plot(lines, ROOT / "docs" / "img" / "training_scaling.png")
+
+
+if __name__ == "__main__":
+    main()
