@@ -388,7 +388,12 @@ def _describe(
     features = latest_features(settings, material.catalogue, material.interactions)
     now = time.time_ns() // 1000
     pq.write_table(reference(model, material.interactions, features, now=now), folder / "reference.parquet")
-    figures = {"models": found.models, "models_global": found.models_global, "margins": found.margins}
+    figures = {
+        "models": found.models,
+        "models_global": found.models_global,
+        "margins": found.margins,
+        "usage": found.fitted.usage,
+    }
     (folder / "metrics.json").write_text(json.dumps(figures, indent=1))
     seed = settings.seed
     per_member, global_time = found.judged["per_member"], found.judged["global_time"]
