@@ -16,7 +16,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
-from matinee.schema import Catalogue, Features, Interactions
+from matinee.schema import Catalogue, Features, Interactions, Outcomes
 
 Scores = npt.NDArray[np.float32]
 Progress = Callable[[int, int, Mapping[str, float]], None]
@@ -51,12 +51,14 @@ class TrainingSet:
         member_features: point-in-time rows aligned with `interactions`: what the store knew of the
             member just before each interaction.
         title_features: rows aligned with the catalogue, as of the end of the training data.
+        outcomes: what members made of titles they were shown, where it was recorded.
     """
 
     interactions: Interactions
     catalogue: Catalogue
     member_features: Features | None = None
     title_features: Features | None = None
+    outcomes: Outcomes | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,6 +40,8 @@ class DnnConfig:
     """Titles drawn a step (softmax) or a position. None: softmax over all, beyond 50,000 over 4,096 drawn."""
     calibration: float = 0.75
     """gBCE's t: 0 is plain cross-entropy, 1 undoes what drawing does to probabilities."""
+    outcome_weight: float = 0.2
+    """Weight of each head's loss (click, play, completion) beside that of the coming titles."""
     epochs: int = 9
     """Passes over the histories; the most, where `patience` is set."""
     patience: int | None = None

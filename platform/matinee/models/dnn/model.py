@@ -13,6 +13,7 @@ from typing import Any, Literal, Self
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
 from matinee.errors import ConfigError
 from matinee.models.base import Checkpoints, Model, Progress, Query, Scores, Start, TrainingSet
@@ -20,7 +21,8 @@ from matinee.models.content import Scaling
 from matinee.models.descent import Plan, descend
 from matinee.models.dnn.batches import Batches
 from matinee.models.dnn.config import DnnConfig
-from matinee.models.dnn.network import MemberTower, Towers
+from matinee.models.dnn.exposures import Exposures
+from matinee.models.dnn.network import Head, MemberTower, Towers
 from matinee.models.dnn.steps import Judge, Steps, held_out, last_states
 from matinee.models.dnn.titles import Known, take_over, title_tower
 from matinee.models.gradients import seeded
@@ -43,6 +45,7 @@ class TwoTower(Model):
         self._bias = torch.zeros(0)
         self._known = Known(attributes=(), scaling=Scaling.measure(None), weights={})
         self._member = self._member_tower()
+        self._heads = nn.ModuleDict()
 
     def _member_tower(self) -> MemberTower:
         config = self.config
@@ -74,7 +77,8 @@ class TwoTower(Model):
         places = positions(data.interactions)
         context = torch.from_numpy(_context(self._scaling, features, places)).to(device)
         held = held_out(places, seed) if config.patience else np.zeros(len(places), dtype=bool)
-        learned = positions(data.interactions.take(np.sort(places.row[~held])))
+        kept = data.interactions.take(np.sort(places.row[~held]))
+        learned = positions(kept)
         counts = np.bincount(learned.title, minlength=len(data.catalogue))
         with seeded(seed):
             member = self._member_tower()
@@ -88,14 +92,24 @@ class TwoTower(Model):
         if start is not None and before is not None:
             member.load_state_dict(before._member.state_dict())
             take_over(title, attributes, scaling, before._known, start.titles)
-        towers = Towers(member, title, _first_bias(counts, config)).to(device)
+        exposures = Exposures(data.outcomes, kept, learned) if data.outcomes is not None else None
+        with seeded(seed + 1):
+            outcomes = exposures.shares if exposures else {}
+            towers = Towers(member, title, _first_bias(counts, config), outcomes).to(device)
         batches = Batches(learned, length=config.length, size=config.batch, epochs=config.epochs, seed=seed)
-        steps = Steps(towers=towers, places=learned, context=context[~held], batches=batches, config=config)
+        steps = Steps(
+            towers=towers,
+            places=learned,
+            context=context[torch.from_numpy(~held)],
+            batches=batches,
+            config=config,
+            exposures=exposures,
+        )
         judge = Judge(
             towers=towers,
             histories=[places.title[places.start[at] : at].astype(np.int32) for at in np.flatnonzero(held)],
             answers=torch.from_numpy(places.title[held]).to(device),
-            context=context[held],
+            context=context[torch.from_numpy(held)],
             length=config.length,
         )
         descend(
@@ -120,7 +134,7 @@ class TwoTower(Model):
         with torch.no_grad():
             self._titles = towers.title().cpu().contiguous()
             self._bias = towers.bias.detach().cpu().clone()
-        self._member = member.cpu().eval()
+        self._member, self._heads = member.cpu().eval(), towers.heads.cpu().eval()
         weights = {name: value.detach().cpu().clone() for name, value in title.state_dict().items()}
         self._known = Known(attributes=attributes, scaling=scaling, weights=weights)
 
@@ -149,19 +163,34 @@ class TwoTower(Model):
     @torch.no_grad()
     def score(self, query: Query) -> Scores:
         """Log-odds of titles as the next watches."""
+        scores: Scores = torch.addmm(self._bias, self._members(query), self._titles.T).numpy()
+        return scores
+
+    @torch.no_grad()
+    def signals(self, query: Query) -> Mapping[str, Scores]:
+        """`score`; and, where outcomes were learned, log-odds of a `click` on a title that is shown, of a
+        `play`, and of its `completion` once it is played."""
+        members = self._members(query)
+        found: dict[str, Scores] = {"score": torch.addmm(self._bias, members, self._titles.T).numpy()}
+        for name, head in self._heads.items():
+            assert isinstance(head, Head)
+            found[name] = head.every(members, self._titles, self._bias).numpy()
+        return found
+
+    def _members(self, query: Query) -> torch.Tensor:
         states = last_states(self._member, self._titles, query.histories, self.config.length)
         flag = in_sitting(query.times, query.now).astype(np.float32)[:, None]
         scaled = self._scaling.apply(query.member_features, len(query))
-        members = self._member(states, torch.from_numpy(np.concatenate([flag, scaled], axis=1)))
-        scores: Scores = torch.addmm(self._bias, members, self._titles.T).numpy()
-        return scores
+        found: torch.Tensor = self._member(states, torch.from_numpy(np.concatenate([flag, scaled], axis=1)))
+        return found
 
     def save(self, folder: Path) -> None:
         """Write the finished title vectors, and the parameters of both towers."""
         arrays = {f"member.{name}": value.numpy() for name, value in self._member.state_dict().items()}
         arrays |= {f"title.{name}": value.numpy() for name, value in self._known.weights.items()}
+        arrays |= {f"head.{name}": value.numpy() for name, value in self._heads.state_dict().items()}
         arrays |= {"titles": self._titles.numpy(), "bias": self._bias.numpy()}
-        facts: dict[str, Any] = {"attributes": list(self._known.attributes)}
+        facts: dict[str, Any] = {"attributes": list(self._known.attributes), "heads": list(self._heads)}
         for name, scaling in (("feature", self._scaling), ("title_feature", self._known.scaling)):
             arrays |= {f"{name}_mean": scaling.mean, f"{name}_spread": scaling.spread}
             facts[f"{name}s"] = list(scaling.names)
@@ -182,6 +211,8 @@ class TwoTower(Model):
         model._member = model._member_tower()
         model._member.load_state_dict(_named("member.", arrays))
         model._member.eval()
+        model._heads = nn.ModuleDict({name: Head(model.config.width) for name in facts["heads"]})
+        model._heads.load_state_dict(_named("head.", arrays))
         return model
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import nn
@@ -141,6 +142,7 @@ class MemberTower(nn.Module):
     ) -> None:
         super().__init__()
         self.dropout = dropout
+        self.told = 1 + (features or 0)
         self.first = nn.Parameter(torch.zeros(width))
         self.places = nn.Parameter(torch.randn(length + 1, width) * 0.05) if recency is None else None
         self.norm_in = nn.LayerNorm(width)
@@ -172,14 +174,47 @@ class MemberTower(nn.Module):
         return vectors
 
 
+class Head(nn.Module):
+    """Log-odds of what comes of showing a title to a member, beginning at the same for all.
+
+    Args:
+        share: how often it comes.
+    """
+
+    def __init__(self, width: int, share: float = 0.5) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.zeros(()))
+        self.mix = nn.Linear(width, width)
+        self.title = nn.Linear(width, 1)
+        nn.init.zeros_(self.title.weight)
+        nn.init.constant_(self.title.bias, math.log(share / (1 - share)))
+
+    def forward(self, members: torch.Tensor, titles: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        """Of pairs, [n]: members [n, width], titles [n, width] and their biases [n]."""
+        score = (members * titles).sum(1) + bias
+        found: torch.Tensor = (self.mix(members) * titles).sum(1) + self.title(titles).squeeze(1)
+        return found + self.gain * score
+
+    def every(self, members: torch.Tensor, titles: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        """Of members [m, width] and all titles [t, width] with their biases [t]: [m, t]."""
+        of_titles = self.title(titles).squeeze(1) + self.gain * bias
+        return torch.addmm(of_titles, self.mix(members) + self.gain * members, titles.T)
+
+
 class Towers(nn.Module):
-    """Everything that learns: both towers, and a bias per title.
+    """Everything that learns: both towers, a bias per title, and heads.
 
     Args:
         bias: float32 [titles], where the bias starts.
+        outcomes: what there is a head for, and its share.
     """
 
-    def __init__(self, member: MemberTower, title: TitleTower, bias: torch.Tensor) -> None:
+    def __init__(
+        self, member: MemberTower, title: TitleTower, bias: torch.Tensor, outcomes: Mapping[str, float]
+    ) -> None:
         super().__init__()
         self.member, self.title = member, title
         self.bias = nn.Parameter(bias)
+        self.heads = nn.ModuleDict(
+            {name: Head(title.identity.shape[1], share) for name, share in outcomes.items()}
+        )

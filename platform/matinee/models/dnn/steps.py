@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from matinee.models.dnn.batches import Batches
 from matinee.models.dnn.config import DnnConfig
+from matinee.models.dnn.exposures import Exposures
 from matinee.models.dnn.losses import binary, calibrated_exponent, sampled_softmax
 from matinee.models.dnn.network import MemberTower, Towers
 from matinee.models.gradients import next_titles_loss, shard
@@ -35,6 +36,7 @@ class Steps:
 
     Args:
         context: float32 [places, 1 + features], see `MemberTower`.
+        exposures: what the heads learn from.
     """
 
     towers: Towers
@@ -42,6 +44,7 @@ class Steps:
     context: torch.Tensor
     batches: Batches
     config: DnnConfig
+    exposures: Exposures | None
 
     def loss(self, step: int, generator: torch.Generator) -> torch.Tensor:
         """Over sampled positions of a batch's runs; under torch.distributed of this worker's runs."""
@@ -65,13 +68,17 @@ class Steps:
             config=config,
             generator=generator,
         )
-        states = towers.member.encode(shown.histories(), torch.from_numpy(held).to(device)).flatten(0, 1)
+        states = towers.member.encode(shown.histories(), torch.from_numpy(held).to(device))
         told = self.context[torch.from_numpy(at).to(device)]
         silent = torch.rand(len(at), generator=generator) < config.feature_dropout
         told = torch.cat([told[:, :1], told[:, 1:] * (~silent)[:, None].to(device)], dim=1)
         places_of_states = torch.from_numpy(rows * (config.length + 1) + columns).to(device)
-        members = towers.member(states.index_select(0, places_of_states), told)
-        return shown.loss(members, torch.from_numpy(weights).to(device), config)
+        members = towers.member(states.flatten(0, 1).index_select(0, places_of_states), told)
+        loss = shown.loss(members, torch.from_numpy(weights).to(device), config)
+        if self.exposures is not None:
+            vectors = shown.vectors if shown.drawn is None else None
+            loss = loss + self.exposures.loss(towers, states, vectors, runs, config, generator)
+        return loss
 
 
 @dataclass(frozen=True, kw_only=True)
