@@ -81,6 +81,7 @@ def compare(
     sizes: Mapping[str, Any],
     versions: Mapping[str, str],
     check: Callable[[], None] | None,
+    more: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Measure both sides in turn and print one JSON line.
 
@@ -89,6 +90,7 @@ def compare(
         higher_is_better: of the metric.
         repeats: pairs, five at least; which side goes first alternates.
         check: raises where the two sides' outputs differ; called before anything is measured.
+        more: further fields, read after the runs.
 
     Returns:
         What was printed: name, peer, metric, ours and theirs (medians), ratio (the median of the paired
@@ -123,6 +125,7 @@ def compare(
         "unit": unit,
         "repeats": repeats,
         "interval": [_rounded(ratios[0]), _rounded(ratios[-1])],
+        **(more or {}),
         "sizes": dict(sizes),
         "versions": dict(versions),
         "machine": machine(),

@@ -258,7 +258,15 @@ def peer_answer(peer: Peer, question: Question, fit: Fit, answers: bool) -> Answ
     with tempfile.TemporaryDirectory(prefix="matinee-movielens-") as scratch:
         task, out = f"{scratch}/task.npz", f"{scratch}/lists.npy"
         question.task(answers=answers and peer.by_epoch).write(task)
-        request = {"task": task, "out": out, "model": peer.model, "threads": THREADS, **asdict(fit)}
+        request = {
+            "task": task,
+            "out": out,
+            "model": peer.model,
+            "config": fit.config,
+            "seed": fit.seed,
+            "limits": {"epochs": fit.epochs, "budget_s": fit.budget_s},
+            "threads": THREADS,
+        }
         threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "LK_NUM_THREADS"), str(THREADS))
         facts = run_peer(
             python,

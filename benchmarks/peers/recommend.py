@@ -96,9 +96,19 @@ def rank(task: Task, score: Score) -> NDArray[np.int32]:
         scores[np.isneginf(scores).all(1)] = popular
         for at, row in enumerate(rows):
             scores[at, histories[row]] = -np.inf
-        order = np.argsort(-scores, axis=1, kind="stable")[:, :LENGTH]
-        found = np.take_along_axis(scores, order, 1)
-        lists[rows, : order.shape[1]] = np.where(np.isneginf(found), -1, order)
+        lists[rows] = top(scores)
+    return lists
+
+
+def top(scores: NDArray[np.float32]) -> NDArray[np.int32]:
+    """The best LENGTH titles of each row, int32 [b, LENGTH]: equal scores by position, never one at -inf."""
+    lists = np.full((len(scores), LENGTH), -1, np.int32)
+    width = min(LENGTH, scores.shape[1])
+    least = np.partition(scores, -width, axis=1)[:, -width]
+    for row, mine in enumerate(scores):
+        among = np.flatnonzero((mine >= least[row]) & (mine > -np.inf))
+        best = among[np.argsort(-mine[among], kind="stable")[:width]]
+        lists[row, : len(best)] = best
     return lists
 
 
@@ -124,33 +134,37 @@ def train(
     epochs: int,
     budget_s: float,
     metric: str = "ndcg@20",
+    enough: float = math.inf,
 ) -> tuple[NDArray[np.int32], dict[str, Any]]:
     """Train epoch by epoch; with answers at hand, look at ever rarer epochs and keep the best one's lists.
 
     Args:
         step: trains for one epoch, or for the seconds that are left: its argument.
         epochs: at most; training also ends once `budget_s` seconds went into it (looking is not counted),
-            or long after the best epoch.
+            long after the best epoch, or where a look finds `enough`.
+        metric: of `accuracy`, the mean that ranks epochs.
 
     Returns:
         Lists as from `rank`, and the epoch they come from, fit_s (training alone) and score_s (one look).
     """
+    judged = len(task.answer) > 0
     spent, due = 0.0, 1
     lists, found = None, {"epochs": 0, "best": -1.0}
     for epoch in range(1, epochs + 1):
         begun = time.perf_counter()
         step(budget_s - spent)
         spent += time.perf_counter() - begun
-        last = epoch == epochs or spent >= budget_s or epoch > 2 * found["epochs"] + 10
-        if last or (len(task.answer) and epoch >= due):
+        past = judged and epoch > 2 * found["epochs"] + 10
+        last = epoch == epochs or spent >= budget_s or past
+        if last or (judged and epoch >= due):
             due = math.ceil(epoch * 1.2) + 1
             begun = time.perf_counter()
             looked = rank(task, score)
             score_s = time.perf_counter() - begun
-            value = float(accuracy(looked, task.answers)[metric].mean()) if len(task.answer) else float(epoch)
+            value = float(accuracy(looked, task.answers)[metric].mean()) if judged else float(epoch)
             if value > found["best"]:
                 lists, found = looked, {"epochs": epoch, "best": value, "fit_s": spent, "score_s": score_s}
-        if last:
+        if last or found["best"] >= enough:
             break
     assert lists is not None
     return lists, {**found, "trained_s": spent}

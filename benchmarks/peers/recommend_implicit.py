@@ -29,7 +29,7 @@ def main() -> None:
         mine = sparse.csr_matrix((weights, columns, bounds), shape=(len(rows), task.titles))
         return np.asarray(model.recalculate_user(np.arange(len(rows)), mine) @ model.item_factors.T)
 
-    lists, found = train(task, step, score, epochs=asked["epochs"], budget_s=asked["budget_s"])
+    lists, found = train(task, step, score, **asked["limits"])
     np.save(asked["out"], lists)
     answer(**found, version=implicit.__version__)
 

@@ -37,7 +37,7 @@ def main() -> None:
         query = RecQuery(history_items=ItemList(item_ids=history))
         return scorer(query, everything).scores("numpy") if len(history) else np.full(task.titles, np.nan)
 
-    lists, found = train(task, step, score, epochs=1, budget_s=asked["budget_s"])
+    lists, found = train(task, step, score, epochs=1, budget_s=asked["limits"]["budget_s"])
     np.save(asked["out"], lists)
     answer(**found, version=lenskit.__version__)
 

@@ -118,7 +118,7 @@ def main() -> None:
                 if time.perf_counter() > end:
                     break
 
-        lists, found = train(task, step, fitter.score, epochs=asked["epochs"], budget_s=asked["budget_s"])
+        lists, found = train(task, step, fitter.score, **asked["limits"])
     np.save(asked["out"], lists)
     answer(**found, version=recbole.__version__)
 
