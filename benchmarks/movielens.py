@@ -13,7 +13,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,8 @@ from matinee.training import evaluate
 from matinee.training.parts import title_features
 
 NAME = "movielens"
+OWN = "matinee"
+ENSEMBLE = "ensemble"
 METRIC = "ndcg@20"
 DATA = ("movielens-100k", "movielens-latest-small")
 THREADS = 1
@@ -119,8 +121,8 @@ def _declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cache", default=str(ROOT / ".benchmarks" / NAME), help="where lists are kept")
     parser.add_argument("--data", nargs="+", choices=DATA, default=DATA)
     parser.add_argument("--protocol", nargs="+", choices=PROTOCOLS, default=list(PROTOCOLS))
-    parser.add_argument("--trials", type=int, default=10, help="of each model")
-    parser.add_argument("--trial-s", type=float, default=120.0, help="most seconds of training in a trial")
+    parser.add_argument("--trials", type=int, default=6, help="of each model")
+    parser.add_argument("--trial-s", type=float, default=60.0, help="most seconds of training in a trial")
     parser.add_argument("--seeds", type=int, default=3)
 
 
@@ -132,43 +134,33 @@ def run(data: str, protocol: str, everything: TrainingSet, args: argparse.Namesp
     folder.mkdir(parents=True, exist_ok=True)
     values: dict[str, dict[str, npt.NDArray[np.float64]]] = {}
     table: dict[str, dict[str, Any]] = {}
-    configs: dict[str, Config] = {}
 
-    def judge(name: str, answers: list[Answer], config: Config) -> None:
+    def judge(side: Side, fit: Fit, tuned: float | None) -> None:
+        seeds = [replace(fit, seed=seed) for seed in range(args.seeds)]
+        answers = [kept(folder / "test", side, question, each, False) for each in seeds]
         figures = [accuracy(answer.lists, question.relevant) for answer in answers]
-        values[name] = {key: np.mean([each[key] for each in figures], axis=0) for key in figures[0]}
-        means = {key: round(float(each.mean()), 4) for key, each in values[name].items()}
-        table[name] = {**means, "fit_s": answers[0].facts["fit_s"], "config": config}
+        values[side.name] = {key: np.mean([each[key] for each in figures], axis=0) for key in figures[0]}
+        means = {key: round(float(each.mean()), 4) for key, each in values[side.name].items()}
+        facts = {key: answers[0].facts[key] for key in ("fit_s", "score_s", "version")}
+        table[side.name] = {**means, **facts, "maker": side.maker, "tuned": tuned, "config": fit.config}
 
     for side in sides():
         try:
-            fit, tuned = tune(side, inner, folder, trials_=args.trials, trial_s=args.trial_s)
-            answers = [
-                kept(folder / "test", side, question, Fit(**{**asdict(fit), "seed": seed}), False)
-                for seed in range(args.seeds)
-            ]
+            fit, tuned = tune(side, inner, folder, count=args.trials, trial_s=args.trial_s)
+            judge(side, fit, tuned)
         except (PeerMissing, PeerFailed, OutOfTime) as reason:
             skipped(NAME, side.name, f"{data}, {protocol}: {reason}")
-            continue
-        configs[side.name] = fit.config
-        judge(side.name, answers, fit.config)
-        table[side.name] |= {"maker": side.maker, "tuned": tuned, "versions": answers[0].facts["version"]}
-    combined = Side(
-        name="ensemble", maker="ours", published={}, space={}, answer=partial(ensemble_answer, configs)
-    )
-    members = {name: configs[name] for name in discover()["ensemble"].members}
-    wanted = [Fit(config=members, seed=seed, budget_s=np.inf) for seed in range(args.seeds)]
-    judge("ensemble", [kept(folder / "test", combined, question, fit, False) for fit in wanted], members)
-    print(
-        json.dumps({"name": f"{NAME}_models", "data": data, "protocol": protocol, "models": table}),
-        flush=True,
-    )
-    best = max((name for name in values if name != "ensemble"), key=lambda name: table[name][METRIC])
+    configs = {name: table[name]["config"] if name in table else {} for name in discover()[ENSEMBLE].members}
+    combined = Side(name=ENSEMBLE, maker=OWN, published={}, space={}, answer=ensemble_answer)
+    judge(combined, Fit(config=configs, budget_s=np.inf), None)
+    line = {"name": f"{NAME}_models", "data": data, "protocol": protocol, "models": table}
+    print(json.dumps(line), flush=True)
+    best = max((name for name in values if name != ENSEMBLE), key=lambda name: table[name][METRIC])
     quality(
         name=NAME,
         peer="best_single",
         metric=METRIC,
-        ours=values["ensemble"][METRIC],
+        ours=values[ENSEMBLE][METRIC],
         theirs=values[best][METRIC],
         groups=question.members,
         repeats=args.seeds,
@@ -184,7 +176,7 @@ def run(data: str, protocol: str, everything: TrainingSet, args: argparse.Namesp
             "trial_s": args.trial_s,
             "threads": THREADS,
         },
-        versions={name: row["versions"] for name, row in table.items() if row.get("maker", "ours") != "ours"},
+        versions={row["maker"]: row["version"] for row in table.values() if row["maker"] != OWN},
     )
 
 
@@ -193,7 +185,7 @@ def sides() -> list[Side]:
     own = [
         Side(
             name=name,
-            maker="ours",
+            maker=OWN,
             published={},
             space=OURS.get(model, {}) if preset == "default" else {},
             answer=partial(own_answer, model, preset),
@@ -212,7 +204,7 @@ def sides() -> list[Side]:
     ]
 
 
-def tune(side: Side, inner: Question, folder: Path, *, trials_: int, trial_s: float) -> tuple[Fit, float]:
+def tune(side: Side, inner: Question, folder: Path, *, count: int, trial_s: float) -> tuple[Fit, float]:
     """The fit whose trial did best on the inner question, and its figure there.
 
     Raises:
@@ -220,7 +212,7 @@ def tune(side: Side, inner: Question, folder: Path, *, trials_: int, trial_s: fl
         PeerFailed: every trial failed; the text is the last one's.
     """
     best, value, reason = None, -1.0, OutOfTime(f"{side.name}: no trial within {trial_s:.0f} s")
-    for config in trials(side.name, side.published, side.space, trials_):
+    for config in trials(side.name, side.published, side.space, count):
         try:
             fit = Fit(config=config, budget_s=trial_s)
             answer = kept(folder / "trials", side, inner, fit, True)
@@ -286,19 +278,17 @@ def own_answer(model: str, preset: str, question: Question, fit: Fit, answers: b
     return _ranked(fitted, question, time.perf_counter() - begun)
 
 
-def ensemble_answer(configs: Mapping[str, Config], question: Question, fit: Fit, answers: bool) -> Answer:
-    """The ensemble of members with the settings they were tuned to, as the training stage makes it."""
+def ensemble_answer(question: Question, fit: Fit, answers: bool) -> Answer:
+    """The ensemble as the training stage makes it, its members with the settings that `fit` holds by name."""
     begun = time.perf_counter()
-    spec, learned = discover()["ensemble"], question.learned
+    spec, learned = discover()[ENSEMBLE], question.learned
     holdout = split_holdout(learned, seed=fit.seed)
     known = inner_set(learned, holdout).interactions
     inner = inner_set(learned, holdout, title_features=title_features(known, learned.catalogue))
 
     def members(data: TrainingSet) -> dict[str, Model]:
-        wanted = {
-            name: Fit(config=configs[name], seed=fit.seed, budget_s=fit.budget_s) for name in spec.members
-        }
-        return {name: fit_own(name, "default", one, data) for name, one in wanted.items()}
+        each = {name: replace(fit, config=fit.config[name]) for name in spec.members}
+        return {name: fit_own(name, "default", one, data) for name, one in each.items()}
 
     weighed = fit_ensemble(members(inner), holdout, config=spec.presets["default"], seed=fit.seed)
     return _ranked(weighed.with_members(members(learned)), question, time.perf_counter() - begun)
@@ -324,7 +314,7 @@ def fit_own(model: str, preset: str, fit: Fit, learned: TrainingSet) -> Model:
 def _ranked(model: Model, question: Question, fit_s: float) -> Answer:
     begun = time.perf_counter()
     lists = evaluate.rank(model.score, question.query, k=LENGTH)
-    facts = {"fit_s": fit_s, "score_s": time.perf_counter() - begun, "version": "ours"}
+    facts = {"fit_s": fit_s, "score_s": time.perf_counter() - begun, "version": ""}
     return Answer(lists=lists, facts=facts)
 
 
