@@ -1,5 +1,7 @@
-"""LensKit's scorers; each is given the query's history, less the titles that no training pair names: two of them
-fail on those."""
+"""LensKit's scorers; each is given the query's history.
+
+Titles that no training pair names are left out of it: two of the scorers fail on them.
+"""
 
 import lenskit
 import numpy as np
