@@ -55,7 +55,7 @@ START_S = 120.0
 """Longest time that a peer's script takes beside its training."""
 EPOCHS = 10_000
 """More than a trial's seconds allow."""
-FINAL = 10
+FINAL = 4
 """Budgets of a trial that a fit after tuning may take."""
 
 Lists = npt.NDArray[np.int32]
