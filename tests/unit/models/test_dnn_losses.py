@@ -47,7 +47,9 @@ def test_a_row_without_weight_counts_nothing() -> None:
 
 
 @given(st.integers(1, 1000), st.integers(2, 10_000), st.floats(0, 1))
-def test_the_exponent_lies_between_the_drawn_share_and_one(drawn: int, titles: int, calibration: float) -> None:
+def test_the_exponent_lies_between_the_drawn_share_and_one(
+    drawn: int, titles: int, calibration: float
+) -> None:
     share = min(drawn / (titles - 1), 1)
     found = calibrated_exponent(drawn, titles, calibration)
     assert share - 1e-9 <= found <= 1 + 1e-9

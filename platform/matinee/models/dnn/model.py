@@ -23,7 +23,7 @@ from matinee.models.dnn.batches import Batches
 from matinee.models.dnn.config import DnnConfig
 from matinee.models.dnn.exposures import Exposures
 from matinee.models.dnn.network import Head, MemberTower, Towers
-from matinee.models.dnn.steps import Judge, Steps, held_out, last_states
+from matinee.models.dnn.steps import Judge, Steps, drawn_titles, held_out, last_states
 from matinee.models.dnn.titles import Known, take_over, title_tower
 from matinee.models.gradients import seeded
 from matinee.models.histories import in_sitting
@@ -237,12 +237,11 @@ def _context(scaling: Scaling, features: Features | None, places: Positions) -> 
 
 
 def _first_bias(counts: npt.NDArray[np.int64], config: DnnConfig) -> torch.Tensor:
-    """Where each title's bias starts: at its log share of watches, smoothed; zero where titles are drawn
-    for binary cross-entropy, whose logits are no log shares."""
+    """Where each title's bias starts: at the logit that its share of watches, smoothed, gives it alone."""
+    logits = np.log((counts + 0.5) / (counts + 0.5).sum())
     if config.loss != "softmax":
-        return torch.zeros(len(counts))
-    shares = (counts + 0.5) / (counts + 0.5).sum()
-    return torch.from_numpy(np.log(shares).astype(np.float32))
+        logits += np.log(len(counts) / (drawn_titles(config, len(counts)) or 1))
+    return torch.from_numpy(logits.astype(np.float32))
 
 
 def _precision(config: DnnConfig, device: torch.device) -> Literal["float32", "bf16"]:
