@@ -105,7 +105,7 @@ def main() -> None:
 
 def _declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cache", default=str(ROOT / ".benchmarks" / NAME), help="where models are kept")
-    parser.add_argument("--peer-s", type=float, default=240.0, help="seconds that the peer trains")
+    parser.add_argument("--peer-s", type=float, default=200.0, help="seconds that the peer trains")
 
 
 def run(args: argparse.Namespace) -> None:

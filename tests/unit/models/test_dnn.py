@@ -85,6 +85,7 @@ def test_a_title_nobody_watched_is_its_content() -> None:
     title.load_state_dict(dict(model._known.weights))
     content, learned = title().detach(), model._titles
     torch.testing.assert_close(learned[-3:], content[-3:])
+    assert not model._known.weights["identity"][-3:].any()
     assert not torch.isclose(learned[0], content[0]).all()
 
 

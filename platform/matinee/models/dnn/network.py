@@ -83,7 +83,7 @@ class TitleTower(nn.Module):
         features: torch.Tensor,
     ) -> None:
         super().__init__()
-        self.identity = nn.Parameter(torch.randn(len(seen), width) * 0.05)
+        self.identity = nn.Parameter(torch.randn(len(seen), width) * 0.05 * seen[:, None])
         self.content = nn.EmbeddingBag(values, width, mode="mean") if values else None
         if self.content is not None:
             nn.init.normal_(self.content.weight, std=0.05)
