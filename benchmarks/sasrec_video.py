@@ -58,9 +58,16 @@ PUBLISHED = {"ndcg@10 sampled": 0.5360, "hit@10 sampled": 0.7410}
 
 MEMBERS: Mapping[str, Mapping[str, Any]] = {
     "popularity": {},
-    "cf": {"factors": 128},
-    "dnn": {"epochs": 6},
-    "gnn": {},
+    "cf": {"factors": 64, "unobserved": 0.003, "regularisation": 0.02},
+    "dnn": {
+        "negatives": 2048,
+        "batch": 256,
+        "sampled": 1.0,
+        "epochs": 14,
+        "learning_rate": 0.004,
+        "dropout": 0.3,
+    },
+    "gnn": {"backend": "torch", "steps": 100},
 }
 """The ensemble's members: settings that differ from the defaults, found on the second-to-last events."""
 
@@ -114,7 +121,7 @@ def run(args: argparse.Namespace) -> None:
     learned = training_set(histories, titles)
     count, budget_s = (3_000, 60.0) if args.quick else (10_000, args.peer_s)
     folder = Path(args.cache) / ("quick" if args.quick else "full")
-    changes = {"dnn": {"epochs": 2}, "gnn": {"steps": 60}} if args.quick else {}
+    changes = {"dnn": {"epochs": 5}, "gnn": {"steps": 60}} if args.quick else {}
     members, fit_s = {}, {}
     for name, settings in MEMBERS.items():
         members[name], fit_s[name] = fitted(folder, name, {**settings, **changes.get(name, {})}, learned)
