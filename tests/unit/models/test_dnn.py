@@ -87,6 +87,7 @@ def test_a_title_nobody_watched_is_its_content() -> None:
     torch.testing.assert_close(learned[-3:], content[-3:])
     assert not model._known.weights["identity"][-3:].any()
     assert not torch.isclose(learned[0], content[0]).all()
+    assert len(model._bias[-3:].unique()) == 1
 
 
 def test_training_stops_where_the_held_out_figure_no_longer_rises() -> None:

@@ -83,7 +83,7 @@ class Exposures:
         members = towers.member(states.flatten(0, 1).index_select(0, chosen), told)
         at = torch.from_numpy(self._title[rows]).to(device)
         titles = towers.title(at) if vectors is None else functional.embedding(at, vectors)
-        bias = functional.embedding(at, towers.bias[:, None]).squeeze(1)
+        bias = functional.embedding(at, towers.biases()[:, None]).squeeze(1)
         total = titles.new_zeros(())
         for name, head in towers.heads.items():
             label = torch.from_numpy(self._labels[name][rows]).to(device)

@@ -218,3 +218,7 @@ class Towers(nn.Module):
         self.heads = nn.ModuleDict(
             {name: Head(title.identity.shape[1], share) for name, share in outcomes.items()}
         )
+
+    def biases(self) -> torch.Tensor:
+        """Per title; those of titles nobody watched stay where they start: nothing teaches them."""
+        return torch.where(self.title.seen, self.bias, self.bias.detach())

@@ -119,7 +119,7 @@ class _Shown:
         if count is None:
             return cls(
                 vectors=towers.title(kept=kept),
-                bias=towers.bias,
+                bias=towers.biases(),
                 history=history,
                 targets=targets,
                 drawn=None,
@@ -132,7 +132,7 @@ class _Shown:
         history, targets, drawn = (at.view_as(part) for at, part in zip(found, parts, strict=True))
         return cls(
             vectors=towers.title(used, kept),
-            bias=towers.bias.index_select(0, used),
+            bias=towers.biases().index_select(0, used),
             history=history,
             targets=targets,
             drawn=drawn,
