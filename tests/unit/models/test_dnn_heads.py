@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from contracts.model_contract import training_set
 
 from matinee.events.outcomes import outcomes
-from matinee.models.base import Query, TrainingSet
+from matinee.models.base import Query, Start, TrainingSet
 from matinee.models.dnn import SPEC
 from matinee.models.dnn.batches import runs
 from matinee.models.dnn.exposures import Exposures
@@ -150,3 +150,13 @@ def test_a_shown_title_belongs_to_the_state_before_the_next_watch() -> None:
     present = {int(m) for m in watched.member}
     expected = {key: sorted(titles) for key, titles in counted.items() if key[0] in present}
     assert {key: sorted(titles) for key, titles in found.items()} == expected
+
+
+def test_a_fit_that_goes_on_keeps_the_heads() -> None:
+    data = world()[0]
+    start = Start(model=fitted(), titles=np.arange(len(data.catalogue)))
+    onward = TwoTower(replace(SPEC.presets["test"], epochs=0))
+    onward.fit(data, seed=1, start=start)
+    before, after = fitted()._heads.state_dict(), onward._heads.state_dict()
+    assert before.keys() == after.keys()
+    assert all(bool((before[name] == after[name]).all()) for name in before)

@@ -89,13 +89,16 @@ class TwoTower(Model):
                 width=config.width,
                 content=config.content,
             )
-        if start is not None and before is not None:
-            member.load_state_dict(before._member.state_dict())
-            take_over(title, attributes, scaling, before._known, start.titles)
         exposures = Exposures(data.outcomes, kept, learned) if data.outcomes is not None else None
         with seeded(seed + 1):
             outcomes = exposures.shares if exposures else {}
-            towers = Towers(member, title, _first_bias(counts, config), outcomes).to(device)
+            towers = Towers(member, title, _first_bias(counts, config), outcomes)
+        if start is not None and before is not None:
+            member.load_state_dict(before._member.state_dict())
+            take_over(title, attributes, scaling, before._known, start.titles)
+            for name in towers.heads.keys() & before._heads.keys():
+                towers.heads[name].load_state_dict(before._heads[name].state_dict())
+        towers.to(device)
         batches = Batches(learned, length=config.length, size=config.batch, epochs=config.epochs, seed=seed)
         steps = Steps(
             towers=towers,
