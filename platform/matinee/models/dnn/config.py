@@ -28,7 +28,7 @@ class DnnConfig:
     """Whether a title's catalogue attributes and features count."""
     dropout: float = 0.2
     """Share of inputs zeroed while training."""
-    identity_dropout: float = 0.1
+    identity_dropout: float = 0.0
     """Share of titles that a step knows by content alone, so that content carries new titles."""
     targets: int = 10
     """Coming titles that a position is trained to rank first."""
