@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from matinee.models.space import Space
-from matinee.schema import Catalogue, Features, Interactions
+from matinee.schema import Catalogue, Features, Interactions, Outcomes
 
 Scores = npt.NDArray[np.float32]
 Progress = Callable[[int, int, Mapping[str, float]], None]
@@ -55,6 +55,7 @@ class TrainingSet:
         title_features: rows aligned with the catalogue, as of the end of the training data.
         sharded: these are the interactions of some members, each with all of theirs; the other workers
             of torch.distributed hold those of the others.
+        outcomes: what members made of titles they were shown, where it was recorded.
     """
 
     interactions: Interactions
@@ -62,6 +63,7 @@ class TrainingSet:
     member_features: Features | None = None
     title_features: Features | None = None
     sharded: bool = False
+    outcomes: Outcomes | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

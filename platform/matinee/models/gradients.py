@@ -93,6 +93,6 @@ def next_titles_loss(
     # would cost as much again on the way back.
     wanted = functional.embedding_bag(targets, titles, per_sample_weights=weights, mode="sum")
     chosen = (members * wanted).sum(1) + (bias[targets] * weights).sum(1)
-    normaliser = torch.addmm(bias, members, titles.T).logsumexp(1) * weights.sum(1)
+    normaliser = torch.addmm(bias, members, titles.T).float().logsumexp(1) * weights.sum(1)
     loss: torch.Tensor = (normaliser - chosen).sum() / weights.sum().clamp(min=1e-6)
     return loss
