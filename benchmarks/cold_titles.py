@@ -39,6 +39,8 @@ SHARED = ROOT.parent / "shared" / "data"
 LEAST_RATINGS = 5
 COLD, NEW_MEMBERS, LATEST = 0.2, 0.1, 0.25
 """Shares held out: of the titles, of the members; and of the titles those that count as the latest."""
+VARIANTS = ("any", "latest")
+"""How titles are held out; --quick stops after the first."""
 TRIALS = 24
 SPLITS = 5
 SESSIONS = (0, 1, 3, 5)
@@ -330,10 +332,10 @@ def main() -> None:
     counts = np.bincount(watched.title, minlength=len(data.catalogue))
     first = np.full(len(counts), np.iinfo(np.int64).max)
     np.minimum.at(first, watched.title, watched.time)
-    any_title = counts >= LEAST_RATINGS
-    latest = any_title & (first >= np.quantile(first[any_title], 1 - LATEST))
-    for variant, pool in (("any", any_title), ("latest", latest)):
-        splits = [split(data, pool, seed=seed) for seed in range(1, SPLITS + 1)]
+    counted = counts >= LEAST_RATINGS
+    pools = {"any": counted, "latest": counted & (first >= np.quantile(first[counted], 1 - LATEST))}
+    for variant in VARIANTS[: 1 if options.quick else None]:
+        splits = [split(data, pools[variant], seed=seed) for seed in range(1, SPLITS + 1)]
         judged = [measure(held, name=options.model, seed=seed) for seed, held in enumerate(splits, start=1)]
         sizes = {
             "members": len(watched.member_ids),
@@ -342,8 +344,6 @@ def main() -> None:
             "cold titles": int(splits[0].cold.sum()),
         }
         report(judged, name=options.model, variant=variant, sizes=sizes)
-        if options.quick:
-            break
 
 
 if __name__ == "__main__":

@@ -24,7 +24,9 @@ def test_what_was_asked_for_is_done() -> None:
 def test_a_graph_that_fits_is_taken_whole() -> None:
     found = chosen()
     assert found.sampling == "full"
-    assert found.reason == "a step over 1,500 nodes and 20,000 edges takes about 6 MiB, within the limit of 64"
+    assert (
+        found.reason == "a step over 1,500 nodes and 20,000 edges takes about 6 MiB, within the limit of 64"
+    )
 
 
 def test_a_graph_that_does_not_fit_is_sampled() -> None:

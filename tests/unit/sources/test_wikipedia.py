@@ -83,7 +83,9 @@ def test_keywords_are_terms_that_some_films_share_and_who_directed(tmp_path: Pat
 def test_a_long_extract_gives_no_more_than_the_most_keywords(tmp_path: Path) -> None:
     words = " ".join(f"word{chr(97 + i // 26)}{chr(97 + i % 26)}" for i in range(100))
     films = [film(f"A {i}", 2000, words) for i in range(3)] + [film(f"B {i}", 2000, "x") for i in range(60)]
-    found = column(enrich(titles(*((f["title"], 2000) for f in films)), written(tmp_path, *films)), "keywords")
+    found = column(
+        enrich(titles(*((f["title"], 2000) for f in films)), written(tmp_path, *films)), "keywords"
+    )
     assert len(found[0]) == KEYWORDS
 
 

@@ -62,11 +62,13 @@ def directions(attributes: sparse.csr_matrix, count: int, *, seed: int) -> Vecto
     kept = min(count, titles, values)
     result = np.zeros((titles, count), dtype=np.float32)
     if kept:
-        drawn = np.random.default_rng(seed).normal(size=(values, min(kept + SPARE, values)))
+        drawn = np.random.default_rng(seed).normal(size=(values, min(kept + SPARE, titles, values)))
         basis = weighed @ drawn.astype(np.float32)
         for _ in range(2):
             basis = weighed @ (weighed.T @ np.linalg.qr(basis)[0])
         basis = np.linalg.qr(basis)[0]
-        left, sizes, _ = np.linalg.svd(np.asarray(weighed.T @ basis).T, full_matrices=False)
-        result[:, : min(kept, len(sizes))] = (basis @ left * sizes)[:, :kept]
+        seen = weighed.T @ basis
+        squares, left = np.linalg.eigh(seen.T @ seen)
+        found = basis @ left[:, ::-1] * np.sqrt(np.maximum(squares[::-1], 0))
+        result[:, : found.shape[1]] = found[:, :count]
     return result
