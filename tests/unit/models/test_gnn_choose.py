@@ -25,14 +25,14 @@ def test_a_graph_that_fits_is_taken_whole() -> None:
     found = chosen()
     assert found.sampling == "full"
     assert (
-        found.reason == "a step over 1,500 nodes and 20,000 edges takes about 6 MiB, within the limit of 64"
+        found.reason == "a step over 1,500 nodes and 20,000 edges takes about 8 MiB, within the limit of 64"
     )
 
 
 def test_a_graph_that_does_not_fit_is_sampled() -> None:
     found = chosen(limit_mib=5)
     assert found.sampling == "neighbours"
-    assert found.reason.endswith("takes about 6 MiB, above the limit of 5")
+    assert found.reason.endswith("takes about 8 MiB, above the limit of 5")
 
 
 @given(

@@ -48,7 +48,7 @@ def full_bytes(
     """About what a training step over the whole graph holds at once, in bytes.
 
     The graph; each node's parameter, gradient and two moments; each round's message per relation and its
-    gradient; the batch's scores of all titles and their gradient.
+    gradient; the batch's scores of all titles, their exponentials and their gradient.
     """
     vectors = 4 * width * sum(nodes.values())
     messages = 4 * width * layers * sum(nodes[relation.triple[2]] for relation in edges)
