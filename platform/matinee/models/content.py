@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 
 from matinee.schema import Catalogue, Features
 
@@ -37,6 +38,18 @@ def relations(catalogue: Catalogue) -> list[Relation]:
     """The relations that hold at least one pair, in the order of `RELATIONS`; nulls make no pair."""
     found = (_relation(name, _values(catalogue, name)) for name in RELATIONS)
     return [relation for relation in found if len(relation.title)]
+
+
+def attribute_matrix(found: Sequence[Relation], titles: int) -> sparse.csr_matrix:
+    """Which title has which attribute value: 0 or 1, float32 [titles, values of all relations]."""
+    blocks = [
+        sparse.csr_matrix(
+            (np.ones(len(relation.title), np.float32), (relation.title, relation.value)),
+            shape=(titles, len(relation.values)),
+        )
+        for relation in found
+    ]
+    return sparse.csr_matrix(sparse.hstack([sparse.csr_matrix((titles, 0), dtype=np.float32), *blocks]))
 
 
 def _values(catalogue: Catalogue, name: str) -> list[list[str]]:
