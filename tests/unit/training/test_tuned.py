@@ -23,7 +23,7 @@ def test_a_kept_config_is_the_preset_tuned(settings: Settings):
 
 
 def test_without_one_the_preset_is_unknown(settings: Settings):
-    with pytest.raises(InvalidInput, match="'tuned' is unknown; there are default, .*test"):
+    with pytest.raises(InvalidInput, match=r"'tuned' is unknown; there are default, .*test"):
         pipeline.presets(settings, SPECS, "tuned")
 
 
