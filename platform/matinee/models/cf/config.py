@@ -35,7 +35,7 @@ class CfConfig:
     block: int = 512
     """iALS: rows solved in one go; bounds memory."""
 
-    ease_regularisation: float = 200.0
+    ease_regularisation: float = 500.0
     """EASE: ridge penalty of every weight, in watches."""
     ease_dropout: float = 0.0
     """EASE: share of a history dropped at random while weights are learned, at least 0 and below 1."""

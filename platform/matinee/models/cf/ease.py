@@ -1,8 +1,8 @@
 """EASE: a linear model from every title to every other, in closed form.
 
 Steck, "Embarrassingly shallow autoencoders for sparse data", WWW 2019: with P = (X^T X + l I)^-1 the weights
-are -P / diag(P) by column, and zero on the diagonal. Dropout of the input adds p / (1 - p) diag(X^T X) to what
-is inverted: Steck, "Autoencoders that don't overfit towards the identity", NeurIPS 2020.
+are -P / diag(P) by column, and zero on the diagonal. Dropout of the input adds p / (1 - p) diag(X^T X) to
+what is inverted: Steck, "Autoencoders that don't overfit towards the identity", NeurIPS 2020.
 """
 
 from __future__ import annotations
