@@ -292,10 +292,11 @@ def _next(board: Board, tasks: Sequence[FitTask], lane: str, context: Any) -> Fi
     import torch
 
     leads = context.get_world_rank() == 0
-    claimed = [board.claim(tasks, lane) if leads else None]
+    task = board.claim(tasks, lane) if leads else None
+    place = [None if task is None else tasks.index(task)]
     if context.get_world_size() > 1:
-        torch.distributed.broadcast_object_list(claimed, src=0)
-    return claimed[0]
+        torch.distributed.broadcast_object_list(place, src=0)
+    return None if place[0] is None else tasks[place[0]]
 
 
 @contextmanager

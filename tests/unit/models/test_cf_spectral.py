@@ -115,3 +115,22 @@ def test_scores_are_linear_in_the_history(seed: int, scale: float) -> None:
     np.testing.assert_allclose(
         summed, scale * found.score(x[:1]) + found.score(x[1:2]), rtol=1e-3, atol=1e-4 * (1 + scale)
     )
+
+
+def test_many_iterations_reach_the_exact_vectors_and_few_stay_orthonormal() -> None:
+    normalised = sparse.csr_matrix(watched(3, members=120, titles=80))
+    values, vectors = spectral.leading(normalised, 6, seed=0)
+    again, found = spectral.nearly_leading(normalised, 6, iterations=60, seed=0)
+    np.testing.assert_allclose(again, values, rtol=1e-4)
+    np.testing.assert_allclose(found @ found.T, vectors @ vectors.T, atol=1e-3)
+    _, rough = spectral.nearly_leading(normalised, 6, iterations=1, seed=0)
+    np.testing.assert_allclose(rough.T @ rough, np.eye(6), atol=1e-4)
+
+
+def test_the_default_filter_takes_few_iterations() -> None:
+    x = watched(5, members=300, titles=200)
+    config = replace(CfConfig(method="spectral"), spectral_rank=20)
+    rough = spectral.fit(x, config, 0)
+    exact = spectral.fit(x, replace(config, spectral_iterations=0), 0)
+    assert rough.into.shape == exact.into.shape
+    assert not np.allclose(rough.into @ rough.out.T, exact.into @ exact.out.T, atol=1e-3)

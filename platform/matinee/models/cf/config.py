@@ -47,16 +47,19 @@ class CfConfig:
     ease_watches: float = 10.0
     """Fewest watches a title, on average, for "auto" to choose EASE."""
 
-    spectral_member_exponent: float = 0.5
+    spectral_member_exponent: float = 0.4
     """Spectral: power of a member's watches that divides the member's row."""
-    spectral_title_exponent: float = 0.5
+    spectral_title_exponent: float = 0.4
     """Spectral: power of a title's watches that divides the title's column."""
     spectral_linear: float = 1.0
     """Spectral: weight of the linear filter, two steps along the graph; 0 leaves it out."""
-    spectral_ideal: float = 0.3
+    spectral_ideal: float = 0.8
     """Spectral: weight of the low-pass filter; 0 leaves it out."""
-    spectral_rank: int = 256
+    spectral_rank: int = 512
     """Spectral: singular vectors that the low-pass filter lets through."""
+    spectral_iterations: int = 4
+    """Spectral: iterations of the search for singular vectors; few leave the low-pass filter's edge soft
+    and cost a quarter of the exact vectors, which are 0."""
     spectral_smoothness: float = 0.0
     """Spectral: power of a singular value, over the largest, that weighs its vector: 0 weighs all alike."""
     spectral_post_exponent: float = 0.0
@@ -72,7 +75,16 @@ def default() -> CfConfig:
 
 def gfcf() -> CfConfig:
     """GF-CF as published (Shen et al. 2021): every neighbour, an ideal filter of 256 vectors."""
-    return replace(default(), method="spectral", spectral_neighbours=2**31 - 1)
+    return replace(
+        default(),
+        method="spectral",
+        spectral_member_exponent=0.5,
+        spectral_title_exponent=0.5,
+        spectral_ideal=0.3,
+        spectral_rank=256,
+        spectral_iterations=0,
+        spectral_neighbours=2**31 - 1,
+    )
 
 
 def test() -> CfConfig:

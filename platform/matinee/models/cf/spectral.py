@@ -31,6 +31,8 @@ BASIS = 4
 """Vectors in the search's basis for each one wanted: Gowalla's leading 256 span the true space to 2e-6."""
 BASIS_LEAST = 256
 """Vectors in the search's basis where few are wanted."""
+SPARE = 32
+"""Vectors that the search by few iterations carries beyond those wanted."""
 PIECE = 1_024
 """Titles whose neighbours are found in one go; bounds memory."""
 
@@ -84,7 +86,11 @@ def fit(watched: sparse.csr_matrix, config: CfConfig, seed: int) -> Filter:
     ).astype(np.float32)
     lift = _power(by_title, config.spectral_post_exponent)
     near = _near(normalised, config.spectral_linear * lift, config.spectral_neighbours)
-    values, vectors = leading(normalised, config.spectral_rank if config.spectral_ideal else 0, seed=seed)
+    rank = config.spectral_rank if config.spectral_ideal else 0
+    if config.spectral_iterations:
+        values, vectors = nearly_leading(normalised, rank, iterations=config.spectral_iterations, seed=seed)
+    else:
+        values, vectors = leading(normalised, rank, seed=seed)
     shares = config.spectral_ideal * (values / values.max(initial=1e-12)) ** config.spectral_smoothness
     scale = _power(by_title, config.spectral_title_exponent)
     inverse = _power(by_title, -config.spectral_title_exponent)
@@ -124,6 +130,27 @@ def leading(matrix: sparse.csr_matrix, rank: int, *, seed: int) -> tuple[Vectors
     if tall is not matrix:
         right = basis @ mix[:, kept]
     return values.astype(np.float32), np.ascontiguousarray(right)
+
+
+def nearly_leading(
+    matrix: sparse.csr_matrix, rank: int, *, iterations: int, seed: int
+) -> tuple[Vectors, Vectors]:
+    """As `leading`, by so many rounds of randomised subspace iteration (Halko et al. 2011).
+
+    The vectors found then hold something of those just beyond `rank`: as a filter their span lets the
+    largest singular values through whole and those around the edge in part.
+    """
+    wide = matrix.T.tocsr()
+    titles = matrix.shape[1]
+    size = min(rank + SPARE, *matrix.shape) if rank else 0
+    basis = np.random.default_rng(seed).normal(size=(titles, size)).astype(np.float32)
+    for _ in range(iterations):
+        basis = np.linalg.qr(wide @ (matrix @ basis))[0]
+    image = matrix @ basis
+    squares, mix = np.linalg.eigh(image.T @ image)
+    kept = np.argsort(-squares)[:rank]
+    kept = kept[squares[kept] > 1e-6 * max(squares.max(initial=0), 0)]
+    return np.sqrt(squares[kept]).astype(np.float32), np.ascontiguousarray(basis @ mix[:, kept])
 
 
 def _near(normalised: sparse.csr_matrix, lift: npt.NDArray[np.float64], most: int) -> sparse.csr_matrix:
