@@ -134,3 +134,18 @@ def test_the_default_filter_takes_few_iterations() -> None:
     exact = spectral.fit(x, replace(config, spectral_iterations=0), 0)
     assert rough.into.shape == exact.into.shape
     assert not np.allclose(rough.into @ rough.out.T, exact.into @ exact.out.T, atol=1e-3)
+
+
+def test_balanced_filters_weigh_alike_for_every_member() -> None:
+    x = watched(7, members=60, titles=50)
+    config = replace(CfConfig(method="spectral"), spectral_rank=8, spectral_ideal=0.5, spectral_iterations=0)
+    both = spectral.fit(x, config, 0).score(x)
+    linear = spectral.fit(x, replace(config, spectral_ideal=0.0), 0).score(x)
+    low = spectral.fit(x, replace(config, spectral_linear=0.0), 0).score(x)
+
+    def scaled(part: np.ndarray) -> np.ndarray:
+        size = np.sqrt((part**2).mean(1, keepdims=True))
+        return np.divide(part, size, out=np.zeros_like(part), where=size > 0)
+
+    np.testing.assert_allclose(both, scaled(linear) + 0.5 * scaled(low), atol=1e-3)
+    assert not both[-1].any()

@@ -53,13 +53,15 @@ class CfConfig:
     """Spectral: power of a title's watches that divides the title's column."""
     spectral_linear: float = 1.0
     """Spectral: weight of the linear filter, two steps along the graph; 0 leaves it out."""
-    spectral_ideal: float = 0.8
+    spectral_ideal: float = 0.3
     """Spectral: weight of the low-pass filter; 0 leaves it out."""
     spectral_rank: int = 512
     """Spectral: singular vectors that the low-pass filter lets through."""
     spectral_iterations: int = 4
     """Spectral: iterations of the search for singular vectors; few leave the low-pass filter's edge soft
     and cost a quarter of the exact vectors, which are 0."""
+    spectral_balanced: bool = True
+    """Spectral: bring both filters' scores of a member to the same mean square before they are weighed."""
     spectral_smoothness: float = 0.0
     """Spectral: power of a singular value, over the largest, that weighs its vector: 0 weighs all alike."""
     spectral_post_exponent: float = 0.0
@@ -80,9 +82,9 @@ def gfcf() -> CfConfig:
         method="spectral",
         spectral_member_exponent=0.5,
         spectral_title_exponent=0.5,
-        spectral_ideal=0.3,
         spectral_rank=256,
         spectral_iterations=0,
+        spectral_balanced=False,
         spectral_neighbours=2**31 - 1,
     )
 

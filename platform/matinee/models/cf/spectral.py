@@ -8,7 +8,9 @@ history r (weights of titles) scores
 where V are the leading right singular vectors of R~, S their singular values over the largest, and
 f(s) = s^q. With a = b = 1/2, p = q = 0 it is GF-CF: Shen et al., "How powerful is graph convolution for
 recommendation?", CIKM 2021. The exponents of the two sides are those of Turbo-CF (Park et al., SIGIR 2024)
-and of SGFCF (Peng et al., KDD 2024), of which the latter also weighs the singular values smoothly.
+and of SGFCF (Peng et al., KDD 2024), of which the latter also weighs the singular values smoothly. With
+`spectral_balanced` both parts of a member's scores are brought to the same mean square before w and v weigh
+them: how they compare then does not depend on how much the member has watched.
 """
 
 from __future__ import annotations
@@ -45,30 +47,44 @@ class Filter:
         near: the linear filter, float32 [titles, titles], at most `spectral_neighbours` in a row.
         into: float32 [titles, k], from a history to the leading singular vectors, weighed.
         out: float32 [titles, k], from there to the titles.
+        ideal: the low-pass filter's weight over the linear one's where a member's scores of both are first
+            brought to mean square 1; None: `near` and `into` hold the weights.
     """
 
     near: sparse.csr_matrix
     into: Vectors
     out: Vectors
+    ideal: float | None = None
 
     def score(self, rows: sparse.csr_matrix) -> Vectors:
         """Scores, float32 [m, titles], of rows of weights at watched titles, float32 [m, titles]."""
         scores: Vectors = (rows @ self.into) @ self.out.T
         linear = rows @ self.near
+        if self.ideal is not None:
+            titles = scores.shape[1]
+            scores *= self.ideal * _inverse_root(np.einsum("mt,mt->m", scores, scores) / titles)[:, None]
+            squares = np.asarray(linear.power(2).sum(axis=1)).ravel()
+            linear = sparse.diags_array(_inverse_root(squares / titles)) @ linear
         scores[np.repeat(np.arange(len(scores)), np.diff(linear.indptr)), linear.indices] += linear.data
         return scores
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """For saving."""
         near = {name: getattr(self.near, name) for name in ("data", "indices", "indptr")}
-        return {"into": self.into, "out": self.out, **near}
+        ideal = np.array([] if self.ideal is None else [self.ideal])
+        return {"into": self.into, "out": self.out, "ideal": ideal, **near}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> Self:
         """What `arrays` returned."""
         near = tuple(arrays[name] for name in ("data", "indices", "indptr"))
         into, out = arrays["into"], arrays["out"]
-        return cls(near=sparse.csr_matrix(near, shape=(len(into), len(into))), into=into, out=out)
+        return cls(
+            near=sparse.csr_matrix(near, shape=(len(into), len(into))),
+            into=into,
+            out=out,
+            ideal=next(iter(arrays["ideal"].tolist()), None),
+        )
 
 
 def fit(watched: sparse.csr_matrix, config: CfConfig, seed: int) -> Filter:
@@ -85,19 +101,23 @@ def fit(watched: sparse.csr_matrix, config: CfConfig, seed: int) -> Filter:
         @ _diagonal(by_title, -config.spectral_title_exponent)
     ).astype(np.float32)
     lift = _power(by_title, config.spectral_post_exponent)
-    near = _near(normalised, config.spectral_linear * lift, config.spectral_neighbours)
+    balanced = config.spectral_balanced and config.spectral_linear > 0 and config.spectral_ideal > 0
+    near = _near(normalised, (1 if balanced else config.spectral_linear) * lift, config.spectral_neighbours)
     rank = config.spectral_rank if config.spectral_ideal else 0
     if config.spectral_iterations:
         values, vectors = nearly_leading(normalised, rank, iterations=config.spectral_iterations, seed=seed)
     else:
         values, vectors = leading(normalised, rank, seed=seed)
-    shares = config.spectral_ideal * (values / values.max(initial=1e-12)) ** config.spectral_smoothness
+    shares = (1 if balanced else config.spectral_ideal) * (
+        values / values.max(initial=1e-12)
+    ) ** config.spectral_smoothness
     scale = _power(by_title, config.spectral_title_exponent)
     inverse = _power(by_title, -config.spectral_title_exponent)
     return Filter(
         near=near,
         into=(inverse[:, None] * vectors * shares).astype(np.float32),
         out=((scale * lift)[:, None] * vectors).astype(np.float32),
+        ideal=config.spectral_ideal / config.spectral_linear if balanced else None,
     )
 
 
@@ -174,6 +194,12 @@ def _largest(rows: sparse.csr_matrix, most: int) -> sparse.csr_matrix:
     kept = order[place < most]
     bounds = np.concatenate([[0], np.cumsum(np.minimum(counts, most))])
     return sparse.csr_matrix((rows.data[kept], rows.indices[kept], bounds), shape=rows.shape)
+
+
+def _inverse_root(squares: Vectors) -> Vectors:
+    """float32; 0 where nothing was scored."""
+    found: Vectors = np.where(squares > 0, 1 / np.sqrt(np.maximum(squares, 1e-30)), 0).astype(np.float32)
+    return found
 
 
 def _power(counts: npt.NDArray[np.float64], exponent: float) -> npt.NDArray[np.float64]:
