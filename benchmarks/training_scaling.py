@@ -15,13 +15,13 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 
 from benchmarks.common import ROOT, SCALE, arguments, machine
-from matinee.config import load_settings
+from matinee.config import Settings, Training, load_settings
 from matinee.local.cluster import connect
 from matinee.models import discover
 from matinee.models.base import TrainingSet
@@ -72,7 +72,12 @@ def drawn(interactions: int, titles: int, *, seed: int = 0) -> TrainingSet:
 
 
 def fits(
-    models: Sequence[str], parts: Mapping[int, TrainingSet], *, workers: int, device: str
+    settings: Settings,
+    models: Sequence[str],
+    parts: Mapping[int, TrainingSet],
+    *,
+    workers: int,
+    device: Literal["cpu", "gpu"],
 ) -> list[dict[str, Any]]:
     """Fit the models on every part, smallest first, and return a line each."""
     specs = discover()
@@ -86,12 +91,10 @@ def fits(
         for model in models
         for times in sorted(parts)
     }
-    with tempfile.TemporaryDirectory() as home:
-        flags = {"home": home, "training.workers": workers, "training.device": device}
-        settings = load_settings(flags, environment={})
-        with connect(settings), loop.scratch(settings) as folder:
-            named = {f"{times}x": part for times, part in parts.items()}
-            found = loop.fit_all(settings, list(tasks.values()), named, folder=folder)
+    settings = settings.model_copy(update={"training": Training(workers=workers, device=device)})
+    named = {f"{times}x": part for times, part in parts.items()}
+    with loop.scratch(settings) as folder:
+        found = loop.fit_all(settings, list(tasks.values()), named, folder=folder)
     lines = []
     for (model, times), task in tasks.items():
         usage = found.usage[task.name]
@@ -111,18 +114,18 @@ def fits(
     return lines
 
 
-def measure(parts: Mapping[int, TrainingSet]) -> list[dict[str, Any]]:
+def measure(settings: Settings, parts: Mapping[int, TrainingSet]) -> list[dict[str, Any]]:
     """Every model with one worker and, where it trains data-parallel, with two; then on the GPUs."""
     import torch
 
     together = [model for model in MODELS if discover()[model].distributed]
     alone = [model for model in MODELS if model not in together]
-    lines = fits(alone, parts, workers=1, device="cpu")
+    lines = fits(settings, alone, parts, workers=1, device="cpu")
     for workers in (1, 2):
-        lines += fits(together, parts, workers=workers, device="cpu")
+        lines += fits(settings, together, parts, workers=workers, device="cpu")
     slow = {(line["model"], line["times"]): line["seconds"] for line in lines if line["workers"] == 1}
     for workers in range(1, min(torch.cuda.device_count(), 2) + 1):
-        for line in fits(together, parts, workers=workers, device="gpu"):
+        for line in fits(settings, together, parts, workers=workers, device="gpu"):
             ratio = slow[line["model"], line["times"]] / line["seconds"]
             lines.append({**line, "times_faster_than_cpu": float(f"{ratio:.4g}")})
     return lines
@@ -171,7 +174,10 @@ def main() -> None:
     chosen = arguments(__doc__)
     size = QUICK if chosen.quick else BASE
     parts = {times: drawn(times * size["interactions"], size["titles"]) for times in SCALE}
-    lines = measure(parts)
+    with tempfile.TemporaryDirectory() as home:
+        settings = load_settings({"home": home}, environment={})
+        with connect(settings):
+            lines = measure(settings, parts)
     for line in lines:
         print(json.dumps(line), flush=True)
     if not chosen.quick:
