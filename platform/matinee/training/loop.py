@@ -295,10 +295,10 @@ def _next(board: Board, tasks: Sequence[FitTask], lane: str, context: Any) -> Fi
 
     leads = context.get_world_rank() == 0
     task = board.claim(tasks, lane) if leads else None
-    claimed = [task and task.name]
+    place = [None if task is None else tasks.index(task)]
     if context.get_world_size() > 1:
-        torch.distributed.broadcast_object_list(claimed, src=0)
-    return next((task for task in tasks if task.name == claimed[0]), None)
+        torch.distributed.broadcast_object_list(place, src=0)
+    return None if place[0] is None else tasks[place[0]]
 
 
 @contextmanager
