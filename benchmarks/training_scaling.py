@@ -15,13 +15,13 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 
 from benchmarks.common import ROOT, SCALE, arguments, machine
-from matinee.config import load_settings
+from matinee.config import Settings, Training, load_settings
 from matinee.local.cluster import connect
 from matinee.models import discover
 from matinee.models.base import TrainingSet
@@ -31,8 +31,10 @@ from matinee.training.tasks import FitTask
 
 MODELS = ("cf", "dnn", "gnn")
 PASSES: Mapping[str, Mapping[str, int]] = {"dnn": {"epochs": 1}, "gnn": {"steps": 20}}
-BASE = {"interactions": 100_000, "titles": 9_000}
+BASE = {"interactions": 60_000, "titles": 9_000}
 QUICK = {"interactions": 20_000, "titles": 2_000}
+WARM_UP = 2_000
+"""Interactions of a fit before the measured ones: imports and first allocations."""
 GENRES = 18
 WATCHES = 100
 """Mean watches of a member."""
@@ -72,28 +74,25 @@ def drawn(interactions: int, titles: int, *, seed: int = 0) -> TrainingSet:
 
 
 def fits(
-    models: Sequence[str], parts: Mapping[int, TrainingSet], *, workers: int, device: str
+    settings: Settings,
+    model: str,
+    parts: Mapping[int, TrainingSet],
+    *,
+    workers: int,
+    device: Literal["cpu", "gpu"],
 ) -> list[dict[str, Any]]:
-    """Fit the models on every part, smallest first, and return a line each."""
-    specs = discover()
-    tasks = {
-        (model, times): FitTask(
-            spec=specs[model],
-            config=replace(specs[model].presets["default"], **PASSES.get(model, {})),
-            part=f"{times}x",
-            seed=0,
-        )
-        for model in models
-        for times in sorted(parts)
-    }
-    with tempfile.TemporaryDirectory() as home:
-        flags = {"home": home, "training.workers": workers, "training.device": device}
-        settings = load_settings(flags, environment={})
-        with connect(settings), loop.scratch(settings) as folder:
-            named = {f"{times}x": part for times, part in parts.items()}
-            found = loop.fit_all(settings, list(tasks.values()), named, folder=folder)
+    """Fit the model on every part, smallest first, and return a line each but for the warm-up, 0."""
+    spec = discover()[model]
+    config = replace(spec.presets["default"], **PASSES.get(model, {}))
+    tasks = {times: FitTask(spec=spec, config=config, part=f"{times}x", seed=0) for times in sorted(parts)}
+    settings = settings.model_copy(update={"training": Training(workers=workers, device=device)})
+    named = {f"{times}x": part for times, part in parts.items()}
+    with loop.scratch(settings) as folder:
+        found = loop.fit_all(settings, list(tasks.values()), named, folder=folder)
     lines = []
-    for (model, times), task in tasks.items():
+    for times, task in tasks.items():
+        if not times:
+            continue
         usage = found.usage[task.name]
         figures = {name: max(each[name] for each in usage) for name in usage[0]}
         lines.append(
@@ -111,20 +110,30 @@ def fits(
     return lines
 
 
-def measure(parts: Mapping[int, TrainingSet]) -> list[dict[str, Any]]:
+def measure(settings: Settings, parts: Mapping[int, TrainingSet]) -> list[dict[str, Any]]:
     """Every model with one worker and, where it trains data-parallel, with two; then on the GPUs."""
     import torch
 
-    together = [model for model in MODELS if discover()[model].distributed]
-    alone = [model for model in MODELS if model not in together]
-    lines = fits(alone, parts, workers=1, device="cpu")
-    for workers in (1, 2):
-        lines += fits(together, parts, workers=workers, device="cpu")
-    slow = {(line["model"], line["times"]): line["seconds"] for line in lines if line["workers"] == 1}
-    for workers in range(1, min(torch.cuda.device_count(), 2) + 1):
-        for line in fits(together, parts, workers=workers, device="gpu"):
-            ratio = slow[line["model"], line["times"]] / line["seconds"]
-            lines.append({**line, "times_faster_than_cpu": float(f"{ratio:.4g}")})
+    lines: list[dict[str, Any]] = []
+    for model in MODELS:
+        alone = _told(fits(settings, model, parts, workers=1, device="cpu"))
+        lines += alone
+        if not discover()[model].distributed:
+            continue
+        lines += _told(fits(settings, model, parts, workers=2, device="cpu"))
+        slow = {line["times"]: line["seconds"] for line in alone}
+        for workers in range(1, min(torch.cuda.device_count(), 2) + 1):
+            found = fits(settings, model, parts, workers=workers, device="gpu")
+            ratios = [float(f"{slow[line['times']] / line['seconds']:.4g}") for line in found]
+            lines += _told(
+                [{**line, "ratio_to_cpu": ratio} for line, ratio in zip(found, ratios, strict=True)]
+            )
+    return lines
+
+
+def _told(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    for line in lines:
+        print(json.dumps(line), flush=True)
     return lines
 
 
@@ -170,10 +179,11 @@ def plot(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
 def main() -> None:
     chosen = arguments(__doc__)
     size = QUICK if chosen.quick else BASE
-    parts = {times: drawn(times * size["interactions"], size["titles"]) for times in SCALE}
-    lines = measure(parts)
-    for line in lines:
-        print(json.dumps(line), flush=True)
+    parts = {times: drawn(times * size["interactions"] or WARM_UP, size["titles"]) for times in (0, *SCALE)}
+    with tempfile.TemporaryDirectory() as home:
+        settings = load_settings({"home": home}, environment={})
+        with connect(settings):
+            lines = measure(settings, parts)
     if not chosen.quick:
         plot(lines, ROOT / "docs" / "img" / "training_scaling.png")
 

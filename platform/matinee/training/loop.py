@@ -38,6 +38,8 @@ Moved = Callable[[float, float, str | None], None]
 """Called as (completed, total, note) while a stage runs."""
 
 POLL_S = 0.3
+END_S = 20.0
+"""Longest wait for a lane to end its workers by itself."""
 THREADS = 1
 """CPU threads of a worker: a second one saves a quarter of the time of a fit on idle cores, and costs
 ten times the time where something else runs, because threads that wait for each other spin."""
@@ -140,20 +142,20 @@ def fit_all(
     alone = [task for task in left if not task.spec.distributed]
     data = _Data.put(left, parts, workers)
     retries = settings.training.max_failures
-    running: list[Any] = []
+    plain: list[Any] = []
     if alone:
         run = ray.remote(num_cpus=1, max_retries=retries, max_calls=1)(fit_alone)
-        running.append(run.remote(folder, alone, data))
+        plain.append(run.remote(folder, alone, data))
     units = resources.get("GPU" if gpu else "CPU", 1)
-    lanes = lane_count(len(together), wanted=settings.training.lanes, workers=workers, units=units)
-    for lane in range(lanes if together else 0):
+    count = lane_count(len(together), wanted=settings.training.lanes, workers=workers, units=units)
+    lanes: list[Any] = []
+    for lane in range(count if together else 0):
         run = ray.remote(num_cpus=0, max_retries=retries, max_calls=1)(fit_lane)
-        running.append(run.remote(settings.training, folder, f"lane-{lane}", together, data, gpu=gpu))
+        lanes.append(run.remote(settings.training, folder, f"lane-{lane}", together, data, gpu=gpu))
     try:
-        _await(running, board, tasks, patience_s=settings.training.patience_s, progress=progress)
+        _await([*plain, *lanes], board, tasks, patience_s=settings.training.patience_s, progress=progress)
     except BaseException:
-        for reference in running:
-            ray.cancel(reference, force=True)
+        _end(plain, lanes)
         raise
     missing = [task.name for task in tasks if not board.done(task)]
     if missing:
@@ -214,9 +216,9 @@ class _Data:
 def _dataset(tables: Sequence[Any]) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of Ray Data's about its own defaults
-        from ray.data import from_arrow
+        from ray.data import from_blocks
 
-        return from_arrow(tables)
+        return from_blocks(list(tables))
 
 
 def _shard_name(part: str, rank: int) -> str:
@@ -346,6 +348,20 @@ def _await(
                 f"training gave up: nothing advanced for {patience_s:g} s with {', '.join(left)} unfinished; "
                 "is a node of the Ray cluster lost, or has it too few free CPUs or GPUs?"
             )
+
+
+def _end(plain: Sequence[Any], lanes: Sequence[Any]) -> None:
+    """End what runs. A lane is asked first: killed outright it leaves its placement group, and the CPUs or
+    GPUs in it, behind where the cluster has no dashboard."""
+    import ray
+
+    for reference in plain:
+        ray.cancel(reference, force=True)
+    for reference in lanes:
+        ray.cancel(reference)
+    left = ray.wait(list(lanes), num_returns=len(lanes), timeout=END_S)[1] if lanes else []
+    for reference in left:
+        ray.cancel(reference, force=True)
 
 
 def _result(reference: Any) -> None:
