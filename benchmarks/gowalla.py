@@ -37,7 +37,7 @@ PUBLISHED: dict[str, tuple[float, float, str]] = {
     "GF-CF": (0.1849, 0.1518, "Shen et al., CIKM 2021"),
     "BSPM": (0.1920, 0.1597, "BSPM-EM: Choi et al., SIGIR 2023"),
 }
-MODELS = {"cf, gfcf": SPEC.presets["gfcf"], "cf, default": SPEC.presets["default"]}
+MODELS = {f"cf, {preset}": SPEC.presets[preset] for preset in ("gfcf", "default", "sparse")}
 
 
 def main() -> None:
@@ -56,7 +56,7 @@ def main() -> None:
         "test": len(split.test),
     }
     for model, config in MODELS.items():
-        if args.quick and model != "cf, default":
+        if args.quick and model != "cf, sparse":
             continue
         ours = measure(split, config)
         for peer, (*figures, source) in PUBLISHED.items():
