@@ -1,4 +1,4 @@
-"""Workers that die while models train, on a real Ray cluster."""
+"""Workers and drivers that die while models train, on a real Ray cluster."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
 import numpy as np
+import pytest
 import torch
 from contracts.model_contract import training_set
 
@@ -21,13 +23,13 @@ from matinee.models.gradients import together
 from matinee.training import loop
 from matinee.training.tasks import FitTask
 
-STEPS, EVERY, DEADLY = 40, 5, 28
+STEPS, EVERY, HANGS, DEADLY = 40, 5, 12, 28
 VICTIM = "a"
 
 
 class Counted(Model):
-    """Learns how often titles are watched, by descent, and notes its steps. The fit VICTIM loses its last
-    worker at step DEADLY, once."""
+    """Learns how often titles are watched, by descent, and notes its steps. The fit VICTIM hangs at step
+    HANGS until it is armed, and then loses its last worker at step DEADLY, once."""
 
     def __init__(self, given: Mapping[str, str]) -> None:
         self.given = given
@@ -55,10 +57,13 @@ class Counted(Model):
 
         def loss(step: int, generator: torch.Generator) -> torch.Tensor:
             note(step=step)
-            fired = folder / "fired"
+            armed = folder / "armed"
+            if self.given["fit"] == VICTIM and step == HANGS and not armed.exists():
+                (folder / "hangs").touch()
+                time.sleep(600)
             last = rank == distributed.get_world_size() - 1
-            if self.given["fit"] == VICTIM and step == DEADLY and last and not fired.exists():
-                fired.touch()
+            if self.given["fit"] == VICTIM and step == DEADLY and last and armed.read_text() == "":
+                armed.write_text("fired")
                 os.kill(os.getpid(), signal.SIGKILL)
             drawn = torch.rand(48, generator=generator) + rank
             return ((self.weights(torch.ones(1)) - shares).square() * drawn).mean()
@@ -94,7 +99,9 @@ def steps(folder: Path, fit: str, rank: int) -> list[int]:
     return [each["step"] for each in notes(folder, fit, rank) if "step" in each]
 
 
-def test_a_dead_worker_costs_less_than_a_checkpoint_interval(tmp_path: Path, ray_cluster: str) -> None:
+def test_a_dead_driver_and_a_dead_worker_cost_less_than_a_checkpoint_interval(
+    tmp_path: Path, ray_cluster: str
+) -> None:
     import ray
 
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -111,9 +118,17 @@ def test_a_dead_worker_costs_less_than_a_checkpoint_interval(tmp_path: Path, ray
         for fit in (VICTIM, "b")
     ]
 
+    def interrupt(completed: float, total: float, note: str | None) -> None:
+        if (tmp_path / "hangs").exists():
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        loop.fit_all(settings, tasks, {"a": data, "b": data}, folder=run, progress=interrupt)
+    (tmp_path / "armed").touch()
     fitted = loop.fit_all(settings, tasks, {"a": data, "b": data}, folder=run)
     for rank in (0, 1):
-        assert steps(tmp_path, VICTIM, rank) == [*range(DEADLY + 1), *range(25, STEPS)]
+        interrupted, killed = range(HANGS + 1), range(10, DEADLY + 1)
+        assert steps(tmp_path, VICTIM, rank) == [*interrupted, *killed, *range(25, STEPS)]
         assert steps(tmp_path, "b", rank) == list(range(STEPS))
 
     victim, quiet = (fitted.models[f"{fit}.counted"] for fit in (VICTIM, "b"))
