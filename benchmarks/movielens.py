@@ -50,7 +50,7 @@ OWN = "matinee"
 ENSEMBLE = "ensemble"
 METRIC = "ndcg@20"
 DATA = ("movielens-100k", "movielens-latest-small")
-THREADS = 1
+THREADS = 2
 START_S = 120.0
 """Longest time that a peer's script takes beside its training."""
 EPOCHS = 10_000
@@ -121,8 +121,8 @@ def _declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cache", default=str(ROOT / ".benchmarks" / NAME), help="where lists are kept")
     parser.add_argument("--data", nargs="+", choices=DATA, default=DATA)
     parser.add_argument("--protocol", nargs="+", choices=PROTOCOLS, default=list(PROTOCOLS))
-    parser.add_argument("--trials", type=int, default=6, help="of each model")
-    parser.add_argument("--trial-s", type=float, default=60.0, help="most seconds of training in a trial")
+    parser.add_argument("--trials", type=int, default=5, help="of each model")
+    parser.add_argument("--trial-s", type=float, default=180.0, help="most seconds of training in a trial")
     parser.add_argument("--seeds", type=int, default=3)
 
 

@@ -110,7 +110,7 @@ PEERS = (
             "attn_dropout_prob": (0.2, 0.5),
             "learning_rate": (1e-3, 2e-3, 5e-3),
             "MAX_ITEM_LIST_LENGTH": (20, 50),
-            "train_batch_size": (256, 1024, 2048),
+            "train_batch_size": (256, 512),
         },
     ),
 )
