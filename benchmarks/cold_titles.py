@@ -23,7 +23,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from benchmarks.common import ROOT, arguments, compare, skipped
+from benchmarks.common import arguments, compare, skipped
+from benchmarks.questions import SHARED, interactions
 from matinee.config import Home
 from matinee.models import discover
 from matinee.models.base import Model, Query, Scores, TrainingSet
@@ -35,7 +36,6 @@ from matinee.sources import movielens
 from matinee.sources.wikipedia import enrich
 from matinee.training import evaluate
 
-SHARED = ROOT.parent / "shared" / "data"
 LEAST_RATINGS = 5
 COLD, NEW_MEMBERS, LATEST = 0.2, 0.1, 0.25
 """Shares held out: of the titles, of the members; and of the titles those that count as the latest."""
@@ -268,16 +268,19 @@ def report(judged: Sequence[Judged], *, name: str, variant: str, sizes: Mapping[
             continue
         for metric in ("ndcg@20", "recall@20"):
             means = {
-                side: iter([float(found[side, question][metric].mean()) for found in judged])
+                side: [float(found[side, question][metric].mean()) for found in judged]
                 for side in ("ours", peer)
             }
+            if not all(map(all, means.values())):
+                skipped("cold_titles", peer, f"{metric}, {question}: no ratio to a side at 0: {means}")
+                continue
             compare(
                 name="cold_titles",
                 peer=peer,
                 metric=f"{metric}, {question}",
                 unit="share",
-                ours=means["ours"].__next__,
-                theirs=means[peer].__next__,
+                ours=iter(means["ours"]).__next__,
+                theirs=iter(means[peer]).__next__,
                 higher_is_better=True,
                 repeats=len(judged),
                 sizes={
@@ -297,20 +300,7 @@ def load(scratch: Path) -> TrainingSet:
     movielens.get("movielens-latest-small", home, source=SHARED / "ml-latest-small")
     data = movielens.load("movielens-latest-small", home)
     catalogue = enrich(data.catalogue, SHARED / "wikipedia-movies" / "movies.jsonl.gz")
-    members = sorted(set(data.events["member_id"].to_pylist()))
-    place = {member: i for i, member in enumerate(members)}
-    title = {each: i for i, each in enumerate(catalogue.title_ids)}
-    return TrainingSet(
-        interactions=Interactions(
-            member_ids=members,
-            title_ids=catalogue.title_ids,
-            member=np.array([place[each] for each in data.events["member_id"].to_pylist()], np.int32),
-            title=np.array([title[each] for each in data.events["title_id"].to_pylist()], np.int32),
-            time=data.events["event_time"].cast("int64").to_numpy(),
-            value=data.events["value"].to_numpy().astype(np.float32),
-        ),
-        catalogue=catalogue,
-    )
+    return TrainingSet(interactions=interactions(replace(data, catalogue=catalogue)), catalogue=catalogue)
 
 
 def main() -> None:

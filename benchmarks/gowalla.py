@@ -18,17 +18,17 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 import scipy
 
-from benchmarks.common import ROOT, arguments, machine, skipped
-from matinee.models.base import TrainingSet
+from benchmarks.common import arguments, machine, skipped
+from benchmarks.questions import SHARED, bare_catalogue
+from matinee.models.base import Model, TrainingSet
 from matinee.models.cf import SPEC
-from matinee.schema import CATALOGUE_SCHEMA, Catalogue, Interactions
+from matinee.schema import Interactions
 from matinee.training import evaluate
 
 NAME = "gowalla"
-DATA = ROOT.parent / "shared" / "data" / "gowalla"
+DATA = SHARED / "gowalla"
 METRICS = ("recall@20", "ndcg@20")
 PUBLISHED: dict[str, tuple[float, float, str]] = {
     "LightGCN": (0.1830, 0.1554, "He et al., SIGIR 2020"),
@@ -85,18 +85,24 @@ def _declare(parser: argparse.ArgumentParser) -> None:
 
 
 def measure(split: evaluate.Split, config: Any) -> Mapping[str, float]:
-    """Both metrics, fit_s and rank_s. The data has no times, so a history's titles weigh alike."""
-    catalogue = Catalogue(table=_titles(split.train.title_ids))
-    model = SPEC.model(replace(config, recent_half_life=float("inf")))
-    begun = time.perf_counter()
-    model.fit(TrainingSet(interactions=split.train, catalogue=catalogue), seed=0)
-    fitted = time.perf_counter()
+    """Both metrics, fit_s and rank_s."""
     cases = evaluate.cases(split)
+    begun = time.perf_counter()
+    model = fitted(split, config)
+    between = time.perf_counter()
     lists = evaluate.rank(model.score, cases.query)
     ranked = time.perf_counter()
     judged = evaluate.outcome(lists, cases.relevant, np.zeros((cases.titles, 1), dtype=bool))
     figures = {metric: float(judged.values[metric].mean()) for metric in METRICS}
-    return {**figures, "fit_s": fitted - begun, "rank_s": ranked - fitted}
+    return {**figures, "fit_s": between - begun, "rank_s": ranked - between}
+
+
+def fitted(split: evaluate.Split, config: Any) -> Model:
+    """The model of a cf config. The data has no times, so a history's titles weigh alike."""
+    model = SPEC.model(replace(config, recent_half_life=float("inf")))
+    catalogue = bare_catalogue(split.train.title_ids)
+    model.fit(TrainingSet(interactions=split.train, catalogue=catalogue), seed=0)
+    return model
 
 
 def read(folder: Path) -> evaluate.Split:
@@ -124,12 +130,6 @@ def _pairs(path: Path) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
         lines = [np.array(line.split(), dtype=np.int32) for line in file]
     member = np.repeat([line[0] for line in lines], [len(line) - 1 for line in lines])
     return member.astype(np.int32), np.concatenate([line[1:] for line in lines])
-
-
-def _titles(names: Any) -> pa.Table:
-    lists: dict[str, list[str]] = {name: [] for name in ("genres", "cast", "keywords")}
-    rows = [{"title_id": name, "name": name, **lists} for name in names]
-    return pa.Table.from_pylist(rows, schema=CATALOGUE_SCHEMA)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from matinee.features.titles import genre_names, genres_of
 from matinee.features.transforms import ROW_SCHEMA, VIEWS, watches_of
 from matinee.features.vectors import member_vector
 from matinee.models.base import Query, TrainingSet
-from matinee.schema import Catalogue, Features, Interactions
+from matinee.schema import CATALOGUE_SCHEMA, Catalogue, Features, Interactions
 from matinee.sources import movielens
 from matinee.sources.dataset import Dataset
 from matinee.training import evaluate
@@ -130,6 +130,13 @@ def load(name: str, folder: Path) -> TrainingSet:
         catalogue=dataset.catalogue,
         member_features=member_features(dataset.events, watched, dataset.catalogue),
     )
+
+
+def bare_catalogue(title_ids: Sequence[str]) -> Catalogue:
+    """Titles of which nothing is known but their ids."""
+    lists: dict[str, list[str]] = {name: [] for name in ("genres", "cast", "keywords")}
+    rows = [{"title_id": each, "name": each, **lists} for each in title_ids]
+    return Catalogue(table=pa.Table.from_pylist(rows, schema=CATALOGUE_SCHEMA))
 
 
 def interactions(dataset: Dataset) -> Interactions:

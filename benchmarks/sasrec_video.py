@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 from threadpoolctl import threadpool_limits
 
 from benchmarks.common import (
@@ -37,13 +36,13 @@ from benchmarks.common import (
     skipped,
 )
 from benchmarks.peers import REQUIREMENTS
-from benchmarks.questions import SHARED, Question
+from benchmarks.questions import SHARED, Question, bare_catalogue
 from benchmarks.spaces import configured
 from matinee.models import discover
 from matinee.models.base import Model, Query, TrainingSet
 from matinee.models.ensemble.holdout import Holdout
 from matinee.models.ensemble.model import Ensemble, fit_ensemble
-from matinee.schema import CATALOGUE_SCHEMA, Catalogue, Interactions
+from matinee.schema import Interactions
 
 NAME = "sasrec_video"
 DATA = SHARED / "sasrec-video" / "Video.txt.gz"
@@ -58,7 +57,7 @@ PUBLISHED = {"ndcg@10 sampled": 0.5360, "hit@10 sampled": 0.7410}
 
 MEMBERS: Mapping[str, Mapping[str, Any]] = {
     "popularity": {},
-    "cf": {"factors": 64, "unobserved": 0.003, "regularisation": 0.02},
+    "cf": {"method": "ials", "factors": 64, "unobserved": 0.003, "regularisation": 0.02},
     "dnn": {
         "negatives": 2048,
         "batch": 256,
@@ -194,10 +193,6 @@ def training_set(histories: Histories, titles: int) -> TrainingSet:
     place = np.concatenate([np.arange(length) for length in lengths])
     order = np.argsort(place, kind="stable")
     ids = [str(title) for title in range(titles)]
-    empty: list[str] = []
-    rows = [
-        {"title_id": each, "name": each, "genres": empty, "cast": empty, "keywords": empty} for each in ids
-    ]
     return TrainingSet(
         interactions=Interactions(
             member_ids=[str(member) for member in range(len(histories))],
@@ -207,7 +202,7 @@ def training_set(histories: Histories, titles: int) -> TrainingSet:
             time=place[order] * DAY,
             value=np.full(len(place), np.nan, dtype=np.float32),
         ),
-        catalogue=Catalogue(table=pa.Table.from_pylist(rows, schema=CATALOGUE_SCHEMA)),
+        catalogue=bare_catalogue(ids),
     )
 
 

@@ -117,6 +117,8 @@ PEERS = (
 
 OURS: Mapping[str, Space] = {
     "cf": {
+        "method": ("ease", "ials"),
+        "ease_regularisation": (200.0, 500.0, 1000.0),
         "factors": _WIDTHS,
         "unobserved": (0.03, 0.1, 0.2, 0.3),
         "regularisation": (0.003, 0.01, 0.02, 0.05),

@@ -8,7 +8,6 @@ the ratio is a lower bound.
 from __future__ import annotations
 
 import argparse
-import gzip
 import tempfile
 import time
 from dataclasses import dataclass, field
@@ -17,9 +16,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
 from threadpoolctl import threadpool_limits
 
+from benchmarks import gowalla
 from benchmarks.common import (
     PeerFailed,
     PeerMissing,
@@ -31,31 +30,29 @@ from benchmarks.common import (
     skipped,
 )
 from benchmarks.peers import REQUIREMENTS
-from benchmarks.peers.recommend import BATCH, LENGTH, Task, accuracy, joined, top
-from benchmarks.questions import SHARED
+from benchmarks.peers.recommend import Task, accuracy, joined
+from matinee.models.cf import SPEC
+from matinee.training import evaluate
 
 NAME = "time_to_recall"
 PEER = "RecBole's LightGCN on CPU"
 METRIC = "recall@20"
 REACH = 0.183
 THREADS = 2
-RANK, IDEAL, ROUNDS = 256, 0.3, 4
-"""GF-CF's filter for Gowalla; rounds of subspace iteration."""
-
-Matrix = npt.NDArray[np.float32]
+PRESET = "sparse"
+"""Of our cf."""
 
 
 def main() -> None:
     args = arguments(__doc__, _declare)
-    folder = SHARED / "gowalla"
-    if not folder.is_dir():
-        skipped(NAME, PEER, f"{folder} is missing")
+    if not gowalla.DATA.is_dir():
+        skipped(NAME, PEER, f"{gowalla.DATA} is missing")
         return
     with pinned(THREADS), threadpool_limits(THREADS):
         try:
-            race = Race(
-                task=read(folder), python=peer_venv("recbole", REQUIREMENTS["recbole"]), times=args.times
-            )
+            split = gowalla.read(gowalla.DATA)
+            python = peer_venv("recbole", REQUIREMENTS["recbole"])
+            race = Race(split=split, task=task(split), python=python, times=args.times)
             compare(
                 name=NAME,
                 peer=PEER,
@@ -85,13 +82,15 @@ def _declare(parser: argparse.ArgumentParser) -> None:
 
 @dataclass(kw_only=True)
 class Race:
-    """Both sides on one task.
+    """Both sides on one split.
 
     Args:
+        task: the split as the peer is given it.
         times: how often our time the peer may train.
         seen: each side's best figure; "bound": "lower" where the peer was not there in its time.
     """
 
+    split: evaluate.Split
     task: Task
     python: Path
     times: float
@@ -102,7 +101,7 @@ class Race:
     def check(self) -> None:
         """Raises AssertionError where ours doesn't reach the figure."""
         begun = time.perf_counter()
-        lists = filtered(self.task)
+        lists = self._lists()
         self.own_s = time.perf_counter() - begun
         found = float(accuracy(lists, self.task.answers)[METRIC].mean())
         if found < REACH:
@@ -111,8 +110,12 @@ class Race:
 
     def ours(self) -> float:
         begun = time.perf_counter()
-        filtered(self.task)
+        self._lists()
         return time.perf_counter() - begun
+
+    def _lists(self) -> npt.NDArray[np.int32]:
+        model = gowalla.fitted(self.split, SPEC.presets[PRESET])
+        return evaluate.rank(model.score, evaluate.cases(self.split).query)
 
     def theirs(self) -> float:
         """Seconds that the peer trained: until it was there, or all it may."""
@@ -137,65 +140,22 @@ class Race:
         return float(found["fit_s"] if found["best"] >= REACH else found["trained_s"])
 
 
-def read(folder: Path) -> Task:
-    """The split as a task: every member is asked about, with the test titles as answers."""
-    train, test = _lines(folder / "train.txt.gz"), _lines(folder / "test.txt.gz")
-    titles = 1 + max(int(part.max()) for part in (*train, *test) if len(part))
-    history, bounds = joined(train)
-    asked = np.flatnonzero([len(part) for part in test])
-    known, known_bounds = joined([train[member] for member in asked])
-    answer, answer_bounds = joined([test[member] for member in asked])
+def task(split: evaluate.Split) -> Task:
+    """The split as a task: members with a test title are asked about, and those titles are the answers."""
+    cases = evaluate.cases(split)
+    history, bounds = joined(cases.query.histories)
+    answer, answer_bounds = joined(cases.relevant)
     return Task(
-        member=np.repeat(np.arange(len(train), dtype=np.int32), np.diff(bounds)),
-        title=history,
-        asked=asked.astype(np.int32),
-        history=known,
-        bounds=known_bounds,
+        member=split.train.member,
+        title=split.train.title,
+        asked=cases.members,
+        history=history,
+        bounds=bounds,
         answer=answer,
         answer_bounds=answer_bounds,
-        members=len(train),
-        titles=titles,
+        members=len(split.train.member_ids),
+        titles=len(split.train.title_ids),
     )
-
-
-def _lines(path: Path) -> list[npt.NDArray[np.int32]]:
-    with gzip.open(path, "rt") as file:
-        rows = [np.array(line.split(), np.int32) for line in file]
-    found = [np.zeros(0, np.int32)] * (1 + max(int(row[0]) for row in rows))
-    for row in rows:
-        found[row[0]] = row[1:]
-    return found
-
-
-def filtered(task: Task) -> npt.NDArray[np.int32]:
-    """Everyone's lists by a linear filter and an ideal low-pass over titles (GF-CF, Shen et al. 2021)."""
-    pairs = (np.ones(len(task.member), np.float32), (task.member, task.title))
-    watched = sparse.csr_matrix(pairs, shape=(task.members, task.titles))
-    scale = [np.maximum(np.asarray(watched.sum(axis)).ravel(), 1) ** -0.5 for axis in (1, 0)]
-    normal = (sparse.diags(scale[0]) @ watched @ sparse.diags(scale[1])).tocsr().astype(np.float32)
-    near = (normal.T @ normal).tocsr()
-    basis = _singular(normal)
-    narrow, wide = basis * (IDEAL * scale[1][:, None]), (basis / scale[1][:, None]).T
-    lists = np.empty((len(task.asked), LENGTH), np.int32)
-    for start in range(0, len(task.asked), BATCH):
-        rows = watched[task.asked[start : start + BATCH]]
-        scores = (rows @ near).toarray()
-        scores += (rows @ narrow).astype(np.float32) @ wide.astype(np.float32)
-        scores[rows.nonzero()] = -np.inf
-        lists[start : start + BATCH] = top(scores)
-    return lists
-
-
-def _singular(normal: sparse.csr_matrix) -> Matrix:
-    """About the first RANK right singular vectors, float32 [titles, RANK], by subspace iteration
-    (Halko, Martinsson, Tropp 2011)."""
-    block = np.random.default_rng(0).standard_normal((normal.shape[1], RANK + 32)).astype(np.float32)
-    back = normal.T.tocsr()
-    for _ in range(ROUNDS):
-        block = np.linalg.qr(back @ (normal @ block))[0]
-    left = normal @ block
-    turn = np.linalg.eigh(left.T @ left)[1][:, ::-1][:, :RANK]
-    return np.asarray(block @ turn, np.float32)
 
 
 if __name__ == "__main__":

@@ -164,7 +164,7 @@ def fit_all(
         models={task.name: task.spec.model.load(board.models / task.name) for task in tasks},
         curves={task.name: board.curve(task) for task in tasks},
         usage={task.name: board.usage(task) for task in tasks},
-        device=_accelerators(resources) if gpu and together else "cpu",
+        device=trained_on(tasks, resources, gpu=gpu),
     )
 
 
@@ -396,7 +396,10 @@ def _root(failure: BaseException) -> BaseException:
     return failure
 
 
-def _accelerators(resources: Mapping[str, float]) -> str:
+def trained_on(tasks: Sequence[FitTask], resources: Mapping[str, float], *, gpu: bool) -> str:
+    """What the lanes of these tasks train on, whenever they did: "cpu", or the cluster's accelerators."""
+    if not (gpu and any(task.spec.distributed for task in tasks)):
+        return "cpu"
     prefix = "accelerator_type:"
     kinds = sorted(name.removeprefix(prefix) for name in resources if name.startswith(prefix))
     return ", ".join(kinds) or "gpu"

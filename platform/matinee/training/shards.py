@@ -21,8 +21,9 @@ BLOCK_ROWS = 1 << 18
 
 
 def can_shard(data: TrainingSet, shards: int) -> bool:
-    """Whether there is more than one shard and each gets a member."""
-    return shards > 1 and len(np.unique(data.interactions.member)) >= shards
+    """Whether there is more than one shard and each gets a member. A set with outcomes stays whole: they
+    count members by its vocabulary."""
+    return shards > 1 and data.outcomes is None and len(np.unique(data.interactions.member)) >= shards
 
 
 def shard_of_member(interactions: Interactions, shards: int) -> npt.NDArray[np.int64]:

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
-from benchmarks.cold_titles import Cases, Content, bootstrap, cold_cases, session_cases, split
+import pytest
+from benchmarks.cold_titles import Cases, Content, bootstrap, cold_cases, report, session_cases, split
 from contracts.model_contract import TITLES, training_set
 
 from matinee.models.base import Query
@@ -51,3 +54,21 @@ def test_the_interval_is_that_of_the_ratio() -> None:
     theirs = generator.random(500)
     found = {("ours", "q"): {"ndcg@20": 2 * theirs}, ("content", "q"): {"ndcg@20": theirs}}
     assert bootstrap([found], "content", "q", "ndcg@20") == [2.0, 2.0]
+
+
+def test_a_side_that_finds_nothing_on_a_split_is_told_and_ends_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    generator = np.random.default_rng(0)
+
+    def judged(theirs: float) -> dict[tuple[str, str], dict[str, np.ndarray]]:
+        ours = {metric: generator.random(9) for metric in ("ndcg@20", "recall@20")}
+        return {
+            ("ours", "q"): ours,
+            ("content", "q"): {"ndcg@20": np.full(9, theirs), "recall@20": ours["recall@20"] / 2},
+        }
+
+    report([judged(0.5), *(judged(0.0) for _ in range(4))], name="gnn", variant="latest", sizes={})
+    ndcg, recall = map(json.loads, capsys.readouterr().out.splitlines())
+    assert "ndcg@20, q" in ndcg["skipped"]
+    assert recall["ratio"] == 2.0

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from contracts.model_contract import START, TITLES, ModelContract, hit_rate, training_set
 
-from matinee.models.base import Model, Query
+from matinee.errors import ConfigError
+from matinee.models.base import Model, Query, Start
 from matinee.models.cf import SPEC
 from matinee.models.cf.config import CfConfig, Method
 from matinee.models.popularity.config import PopularityConfig
@@ -76,3 +77,43 @@ def test_a_method_gives_one_scorer_whoever_chose_it() -> None:
         model.fit(training_set(), seed=0)
     asked = Query(histories=[np.arange(4, dtype=np.int32)], times=[np.arange(4)], now=np.array([START]))
     np.testing.assert_array_equal(named.score(asked), chosen.score(asked))
+
+
+SIX = Query(histories=[np.arange(6, dtype=np.int32)], times=[np.arange(6)], now=np.array([9]))
+
+
+def ials(**changes: object) -> Model:
+    model = SPEC.model(replace(SPEC.presets["test"], method="ials", **changes))
+    model.fit(training_set(), seed=0)
+    return model
+
+
+def further(start: Start | None, **changes: object) -> np.ndarray:
+    model = SPEC.model(replace(SPEC.presets["test"], method="ials", sweeps=1, **changes))
+    model.fit(training_set(), seed=5, start=start)
+    return model.score(
+        Query(histories=[np.arange(6, dtype=np.int32)], times=[np.arange(6)], now=np.array([9]))
+    )
+
+
+def test_ials_goes_on_from_the_vectors_of_the_titles_there_were() -> None:
+    same = np.arange(TITLES)
+    settled = further(Start(model=ials(sweeps=60), titles=same))
+    whole = ials(sweeps=61).score(SIX)
+    np.testing.assert_allclose(settled, whole, atol=1e-5)
+    assert not np.allclose(further(None), whole, atol=1e-2)
+
+
+def test_new_titles_start_at_random_and_moved_ones_take_their_vectors_along() -> None:
+    nothing_known = further(Start(model=ials(), titles=np.full(TITLES, -1)))
+    np.testing.assert_array_equal(nothing_known, further(None))
+    turned = further(Start(model=ials(sweeps=60), titles=np.roll(np.arange(TITLES), 7)))
+    assert not np.allclose(turned, further(Start(model=ials(sweeps=60), titles=np.arange(TITLES))), atol=1e-3)
+
+
+def test_vectors_of_another_length_are_refused_and_another_method_has_none() -> None:
+    with pytest.raises(ConfigError, match=r"cf\.factors is 4, .* from 8"):
+        further(Start(model=ials(), titles=np.arange(TITLES)), factors=4)
+    ease = SPEC.model(replace(SPEC.presets["test"], method="ease"))
+    ease.fit(training_set(), seed=0)
+    np.testing.assert_array_equal(further(Start(model=ease, titles=np.arange(TITLES))), further(None))

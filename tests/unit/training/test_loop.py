@@ -4,7 +4,10 @@ import pytest
 
 from matinee.config import Settings
 from matinee.errors import StorageError, Unavailable
+from matinee.models.base import ModelSpec
+from matinee.models.cf.model import CollaborativeFiltering
 from matinee.training import loop
+from matinee.training.tasks import FitTask
 
 
 @pytest.mark.parametrize(
@@ -72,3 +75,14 @@ def test_scratch_that_cannot_be_made_is_named(tmp_path: Path):
     (tmp_path / "scratch").write_text("in the way")
     with pytest.raises(StorageError, match="scratch"), loop.scratch(Settings(home=tmp_path)):
         pass
+
+
+@pytest.mark.parametrize(
+    ("distributed", "gpu", "expected"), [(True, True, "H100"), (True, False, "cpu"), (False, True, "cpu")]
+)
+def test_a_run_trained_on_what_its_lanes_had_also_where_all_was_fitted_before(
+    distributed: bool, gpu: bool, expected: str
+):
+    spec = ModelSpec(name="one", model=CollaborativeFiltering, presets={}, distributed=distributed)
+    task = FitTask(spec=spec, config=None, part="all", seed=0)
+    assert loop.trained_on([task], {"GPU": 2.0, "accelerator_type:H100": 1.0}, gpu=gpu) == expected

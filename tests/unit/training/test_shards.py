@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from matinee.models.base import TrainingSet
-from matinee.schema import Features, Interactions
+from matinee.schema import Features, Interactions, Outcomes
 from matinee.training.shards import blocks, can_shard, common, gathered, shard_of_member
 
 
@@ -98,3 +98,13 @@ def test_a_block_has_no_more_rows_than_asked() -> None:
 @pytest.mark.parametrize(("members", "shards", "expected"), [(3, 3, True), (3, 4, False), (9, 1, False)])
 def test_sharding_needs_a_member_each(members: int, shards: int, expected: bool) -> None:
     assert can_shard(drawn(200, members, None), shards) is expected
+
+
+def test_a_set_with_outcomes_stays_whole() -> None:
+    data = drawn(50, 4, None)
+    none, few = np.zeros(0, np.int32), np.zeros(0, np.float32)
+    outcomes = Outcomes(
+        member=none, title=none, time=none.astype(np.int64), click=few, play=few, completion=few
+    )
+    assert can_shard(data, 2)
+    assert not can_shard(replace(data, outcomes=outcomes), 2)

@@ -58,8 +58,8 @@ class CfConfig:
     spectral_rank: int = 512
     """Spectral: singular vectors that the low-pass filter lets through."""
     spectral_iterations: int = 4
-    """Spectral: iterations of the search for singular vectors; few leave the low-pass filter's edge soft
-    and cost a quarter of the exact vectors, which are 0."""
+    """Spectral: iterations of the search for singular vectors, which leave the low-pass filter's edge soft;
+    0: the exact vectors."""
     spectral_balanced: bool = True
     """Spectral: bring both filters' scores of a member to the same mean square before they are weighed."""
     spectral_smoothness: float = 0.0
