@@ -42,3 +42,14 @@ def test_a_row_tells_what_came_of_a_title_in_a_session() -> None:
 
 def test_no_events() -> None:
     assert len(outcomes(LOG.slice(0, 0), catalogue(), ["m0"])) == 0
+
+
+def test_a_click_tells_whether_a_play_came_of_it_though_nobody_noted_the_title_as_shown() -> None:
+    log = events(
+        (1, "click", "m0", "s", "t3", None),
+        (2, "click", "m0", "s", "t4", None),
+        (3, "play", "m0", "s", "t4", None),
+    )
+    found = outcomes(log, catalogue(), ["m0"])
+    np.testing.assert_array_equal(found.play, np.float32([0, 1]))
+    np.testing.assert_array_equal(found.click, np.float32([np.nan, np.nan]))

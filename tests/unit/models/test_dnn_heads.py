@@ -160,3 +160,30 @@ def test_a_fit_that_goes_on_keeps_the_heads() -> None:
     before, after = fitted()._heads.state_dict(), onward._heads.state_dict()
     assert before.keys() == after.keys()
     assert all(bool((before[name] == after[name]).all()) for name in before)
+
+
+def test_a_title_shown_within_an_hour_of_the_last_watch_is_shown_in_the_sitting() -> None:
+    minute = 60_000_000
+    whole = training_set().interactions
+    watched = replace(
+        whole,
+        member_ids=["m0", "m1"],
+        member=np.array([0, 0, 1], np.int32),
+        title=np.array([3, 4, 5], np.int32),
+        time=np.array([0, 100, 200]) * minute,
+        value=np.full(3, np.nan, np.float32),
+    )
+    # Before any watch; within the hour, twice; past it; and before the other member's first.
+    shown_at = np.array([-5, 30, 150, 161, 190]) * minute
+    known = np.ones(5, np.float32)
+    shown = Outcomes(
+        member=np.array([0, 0, 0, 0, 1], np.int32),
+        title=np.arange(5, dtype=np.int32),
+        time=shown_at,
+        click=known,
+        play=known,
+        completion=known,
+    )
+    exposures = Exposures(shown, watched, positions(watched))
+    sitting = dict(zip(exposures._title.tolist(), exposures._sitting.tolist(), strict=True))
+    assert sitting == {0: 0, 1: 1, 2: 1, 3: 0, 4: 0}

@@ -52,7 +52,7 @@ from contracts.model_contract import hit_rate, query, training_set
 from matinee.models import discover
 from matinee.models.content import Scaling
 from matinee.models.dnn.batches import Batches
-from matinee.models.gradients import greatest, together
+from matinee.models.gradients import average_gradients, greatest, together
 from matinee.models.positions import positions
 from matinee.training.shards import blocks, common, gathered
 torch.set_num_threads(1)
@@ -67,6 +67,10 @@ assert len(shard.interactions) < 0.6 * len(data.interactions)
 # What is known of everything, of which each holds a part.
 assert together([rank, 1]).tolist() == [1, 2]
 assert greatest(10 * (1 - rank)) == 10
+moved, still = torch.nn.Parameter(torch.zeros(2)), torch.nn.Parameter(torch.zeros(1))
+moved.grad = torch.tensor([float(rank), 4.0])
+average_gradients([moved, still])
+assert moved.grad.tolist() == [0.5, 4.0] and still.grad is None
 whole, summed = Scaling.measure(data.member_features), Scaling.measure(shard.member_features, total=together)
 np.testing.assert_allclose(summed.mean, whole.mean, rtol=1e-5)
 np.testing.assert_allclose(summed.spread, whole.spread, rtol=1e-5)

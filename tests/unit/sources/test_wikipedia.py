@@ -94,3 +94,12 @@ def test_a_file_that_is_no_json_lines_is_refused(tmp_path: Path) -> None:
     path.write_text("title,year\nHeat,1995\n")
     with pytest.raises(InvalidInput, match=r"films\.jsonl is not readable as JSON lines of films"):
         enrich(titles(("Heat", 1995)), path)
+
+
+def test_of_two_films_of_one_name_and_year_the_one_with_more_to_say_is_meant(tmp_path: Path) -> None:
+    short, long = (
+        film("Crash", 1996, "A film.", cast=["Few"]),
+        film("Crash", 1996, "A film of " * 9, cast=["Many"]),
+    )
+    for order in ((short, long), (long, short)):
+        assert column(enrich(titles(("Crash", 1996)), written(tmp_path, *order)), "cast") == [["Many"]]
