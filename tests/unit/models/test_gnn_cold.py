@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from contracts.model_contract import query, training_set
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
+from matinee.models.gnn import SPEC
 from matinee.models.gnn.cold import directions, from_content
 
 GENERATOR = np.random.default_rng(0)
@@ -48,3 +52,17 @@ def test_directions_are_those_of_the_exact_decomposition(count: int) -> None:
 
 def test_a_catalogue_without_attributes_has_no_directions() -> None:
     assert not directions(sparse.csr_matrix((5, 0), dtype=np.float32), 3, seed=0).any()
+
+
+def test_content_stands_for_titles_without_watches_and_for_no_other() -> None:
+    data = training_set()
+    watched = np.bincount(data.interactions.title, minlength=len(data.catalogue)) > 0
+    asked = query(data)
+    scores = []
+    for ridge in (1.0, 1e9):
+        model = SPEC.model(replace(SPEC.presets["test"], steps=5, content_ridge=ridge, content_watches=0.0))
+        model.fit(data, seed=0)
+        scores.append(model.score(asked))
+    # The members' vectors come of watched titles, so these score alike whatever content says.
+    np.testing.assert_allclose(scores[0][:, watched], scores[1][:, watched], rtol=1e-5, atol=1e-6)
+    assert not np.allclose(scores[0][:, ~watched], scores[1][:, ~watched], atol=1e-4)
