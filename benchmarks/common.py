@@ -19,6 +19,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 ROOT = Path(__file__).resolve().parent.parent
 INSTALL_S = 900.0
 """Longest time that a peer's installation may take."""
@@ -78,6 +81,7 @@ def compare(
     sizes: Mapping[str, Any],
     versions: Mapping[str, str],
     check: Callable[[], None] | None,
+    more: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Measure both sides in turn and print one JSON line.
 
@@ -86,6 +90,7 @@ def compare(
         higher_is_better: of the metric.
         repeats: pairs, five at least; which side goes first alternates.
         check: raises where the two sides' outputs differ; called before anything is measured.
+        more: further fields, read after the runs.
 
     Returns:
         What was printed: name, peer, metric, ours and theirs (medians), ratio (the median of the paired
@@ -120,12 +125,83 @@ def compare(
         "unit": unit,
         "repeats": repeats,
         "interval": [_rounded(ratios[0]), _rounded(ratios[-1])],
+        **(more or {}),
         "sizes": dict(sizes),
         "versions": dict(versions),
         "machine": machine(),
     }
     print(json.dumps(line), flush=True)
     return line
+
+
+def quality(
+    *,
+    name: str,
+    peer: str,
+    metric: str,
+    ours: npt.NDArray[np.float64],
+    theirs: npt.NDArray[np.float64],
+    groups: npt.NDArray[np.int32],
+    repeats: int,
+    sizes: Mapping[str, Any],
+    versions: Mapping[str, str],
+    **more: Any,
+) -> dict[str, Any]:
+    """Compare a metric of quality on the same cases and print one JSON line.
+
+    Args:
+        ours: per case, the mean over seeds; `theirs` likewise, of the same cases.
+        groups: per case, whose it is (a member): a resample draws whole groups.
+        repeats: seeds.
+        more: further fields.
+
+    Returns:
+        What was printed: the fields of `compare`, where ours and theirs are means over cases and interval
+        is that of their ratio (see `ratio`).
+    """
+    value, low, high = ratio(ours, theirs, groups)
+    line = {
+        "name": name,
+        "peer": peer,
+        "metric": metric,
+        "ours": _rounded(float(ours.mean())),
+        "theirs": _rounded(float(theirs.mean())),
+        "ratio": _rounded(value),
+        "unit": "",
+        "repeats": repeats,
+        "interval": [_rounded(low), _rounded(high)],
+        **more,
+        "sizes": dict(sizes),
+        "versions": dict(versions),
+        "machine": machine(),
+    }
+    print(json.dumps(line), flush=True)
+    return line
+
+
+def ratio(
+    ours: npt.NDArray[np.float64],
+    theirs: npt.NDArray[np.float64],
+    groups: npt.NDArray[np.int32],
+    *,
+    resamples: int = 2000,
+) -> tuple[float, float, float]:
+    """The ratio of two means over the same cases, and its 95% percentile bootstrap interval.
+
+    A resample draws as many groups as there are, with all their cases, the same ones for both sides.
+
+    Raises:
+        ValueError: the other side's mean is zero, also in a resample.
+    """
+    _, place = np.unique(groups, return_inverse=True)
+    sums = np.stack([np.bincount(place, weights=side) for side in (ours, theirs)])
+    draw = np.random.default_rng(0)
+    drawn = draw.multinomial(sums.shape[1], np.full(sums.shape[1], 1 / sums.shape[1]), resamples)
+    totals = drawn @ sums.T
+    if not totals[:, 1].all():
+        raise ValueError("a resample's mean of the other side is zero: no ratio can be given")
+    low, high = np.quantile(totals[:, 0] / totals[:, 1], [0.025, 0.975])
+    return float(ours.mean() / theirs.mean()), float(low), float(high)
 
 
 def skipped(name: str, peer: str, reason: str) -> dict[str, Any]:

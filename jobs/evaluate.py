@@ -86,7 +86,7 @@ def _run(settings: Settings, preset: str | None, protocols: list[str]) -> dict[s
     from matinee.training.evaluate import report
 
     chosen = [PROTOCOLS[name] for name in dict.fromkeys(protocols)]
-    configs = pipeline.presets(discover(), preset or settings.training.preset)
+    configs = pipeline.presets(settings, discover(), preset or settings.training.preset)
     with connect(settings):
         found = pipeline.evaluate_models(settings, pipeline.read(settings), configs, protocols=chosen)
     return {

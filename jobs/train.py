@@ -1,6 +1,6 @@
 """Evaluate every model, fit the ensemble on everything and register it as champion.
 
-    python jobs/train.py [--home HOME] [--preset NAME] [--seed N] [--address RAY] [--json]
+    python jobs/train.py [--home HOME] [--preset NAME] [--from VERSION] [--seed N] [--address RAY] [--json]
     ray job submit --address URL --working-dir . --runtime-env-json '{"py_modules": ["platform/matinee"]}' \\
         -- python jobs/train.py --home HOME
 """
@@ -26,6 +26,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--home", help="the data home")
     parser.add_argument("--preset", help="preset of the models (default: the setting training.preset)")
+    parser.add_argument("--from", dest="start", help="version or alias to go on from: champion")
     parser.add_argument("--seed", type=int)
     parser.add_argument("--address", help="a running Ray cluster")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
@@ -36,7 +37,8 @@ def main() -> int:
         from matinee.training import pipeline
 
         with connect(settings):
-            report = pipeline.train(settings, preset=args.preset, progress=None if args.json else _moved())
+            moved = None if args.json else _moved()
+            report = pipeline.train(settings, preset=args.preset, start=args.start, progress=moved)
     except MatineeError as failure:
         print(f"train: {failure}", file=sys.stderr)
         return 2

@@ -8,9 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 
 def request() -> dict[str, Any]:
     """What the benchmark asks."""
@@ -47,6 +44,9 @@ def write_windows(
 ) -> None:
     """Write a row a key and window: key, window_start (us), count, sum. Nothing where `path` is empty."""
     if path:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
         columns = [
             pa.array(key, pa.string()),
             pa.array(start, pa.int64()),

@@ -72,6 +72,14 @@ def parser() -> argparse.ArgumentParser:
     add("down", _down, "stop the service; what was accepted is kept")
     add("status", _status, "what runs, and how it is")
 
+    tune = add("tune", _tune, "search a model's config; the same command goes on where it was")
+    tune.add_argument("model", help="cf, dnn, gnn, popularity, ensemble, ...")
+    limit = tune.add_mutually_exclusive_group()
+    limit.add_argument("--budget", default="20m", help="20m, 1h30m, 90s or '30 trials' (default 20m)")
+    limit.add_argument("--trials", type=int, help="the same as --budget 'N trials'")
+    tune.add_argument("--name", help="of the study (default: of model, data, seed and presets)")
+    tune.add_argument("--apply", action="store_true", help='keep the best as the preset "tuned"')
+
     models = add("models", _models, "list the model versions")
     models.add_argument("--card", metavar="VERSION", help="print a version's model card")
 
@@ -128,6 +136,27 @@ def _status(options: argparse.Namespace, settings: Settings) -> int:
     report = status(settings)
     _show(options, report)
     return 0 if report["running"] else 1
+
+
+def _tune(options: argparse.Namespace, settings: Settings) -> int:
+    from rich.console import Console
+
+    from matinee.local.cluster import connect
+    from matinee.local.stages import Stages
+    from matinee.training import budget, search
+
+    limit = budget.parse(options.budget if options.trials is None else f"{options.trials} trials")
+    search.check(options.model, options.name)
+    with (
+        Stages(Console(stderr=True)) as stages,
+        stages.stage("tune", options.model) as step,
+        connect(settings),
+    ):
+        found = search.tune(
+            settings, options.model, limit, name=options.name, apply=options.apply, progress=step.move
+        )
+    _show(options, search.shown(found, whole=options.json))
+    return 0
 
 
 def _models(options: argparse.Namespace, settings: Settings) -> int:

@@ -95,7 +95,7 @@ class Training(Section):
     """How models are trained."""
 
     preset: str = "default"
-    """Preset of every model that has one of this name."""
+    """Preset of every model that has one of this name; "tuned" is what `matinee tune --apply` kept."""
     workers: int = Field(1, ge=1)
     """Ray Train workers for the models that train data-parallel."""
     lanes: int = Field(1, ge=1)
@@ -104,6 +104,23 @@ class Training(Section):
     """auto: a GPU where the cluster has one."""
     replay_events: int = Field(2_000, ge=1)
     """Most events that prequential replay asks about; of more, a seeded sample of this many."""
+    max_failures: int = Field(3, ge=0)
+    """How often a group of workers that lost one is started again; its fit goes on from the checkpoint."""
+    checkpoint_steps: int = Field(100, ge=1)
+    """Optimiser steps between two checkpoints: what a lost worker costs at most."""
+    checkpoints: str = ""
+    """Where fits under way keep them: a folder all nodes see, or s3://bucket/prefix; empty: in the home."""
+    patience_s: float = Field(900.0, gt=0)
+    """Seconds without any advance after which training gives up: a node is lost and no other comes."""
+
+
+class Tuning(Section):
+    """How searches over models' configs run."""
+
+    concurrent: int = Field(0, ge=0)
+    """Trials side by side, each on one CPU; 0: as many as the cluster has CPUs."""
+    gpus_per_trial: float = Field(0.0, ge=0)
+    """GPUs, or the share of one, that a trial takes; 0: trials run on CPUs."""
 
 
 class Serving(Section):
@@ -166,6 +183,10 @@ class Home:
         self.stream = root / "stream"
         """Commits of the streaming features: state and offsets."""
         self.mlflow = root / "mlflow"
+        self.tuning = root / "tuning"
+        """Studies, one folder each: what a search tried so far."""
+        self.tuned = root / "tuned"
+        """Configs that searches found, one file a model: the preset "tuned"."""
         self.state = root / "state.db"
         """Splits and other decisions (SQLite)."""
         self.run = root / "run"
@@ -192,6 +213,7 @@ class Settings(Section):
     stream: Stream = Stream()
     features: Features = Features()
     training: Training = Training()
+    tuning: Tuning = Tuning()
     serving: Serving = Serving()
     monitoring: Monitoring = Monitoring()
 

@@ -194,6 +194,40 @@ class Interactions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Outcomes:
+    """What came of showing titles to members: a row for each title in each session.
+
+    Args:
+        member: int32 [n], positions in the interactions' `member_ids`.
+        title: int32 [n], positions in the interactions' `title_ids`.
+        time: int64 [n], microseconds since the epoch: when the title was first shown.
+        click: float32 [n], 1 or 0; NaN where it is not known.
+        play: likewise.
+        completion: float32 [n], share of the title that was watched, 0 to 1; NaN where it is not known.
+    """
+
+    member: npt.NDArray[np.int32]
+    title: npt.NDArray[np.int32]
+    time: npt.NDArray[np.int64]
+    click: npt.NDArray[np.float32]
+    play: npt.NDArray[np.float32]
+    completion: npt.NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.member)
+
+    def take(self, rows: npt.NDArray[np.bool_]) -> Outcomes:
+        """Only the marked rows."""
+        return Outcomes(**{name: values[rows] for name, values in vars(self).items()})
+
+    def known_from(self, interactions: Interactions) -> Outcomes:
+        """Those no later than their member's last interaction in `interactions`: what was known by then."""
+        last = np.full(len(interactions.member_ids), np.iinfo(np.int64).min)
+        np.maximum.at(last, interactions.member, interactions.time)
+        return self.take(self.time <= last[self.member])
+
+
+@dataclass(frozen=True, kw_only=True)
 class Features:
     """Feature-store values, aligned with something: rows with members or interactions or titles.
 

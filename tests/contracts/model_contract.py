@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
+import pytest
 
 from matinee.models.base import Model, Query, TrainingSet
 from matinee.schema import CATALOGUE_SCHEMA, Catalogue, Features, Interactions
@@ -136,6 +137,9 @@ def hit_rate(model: Model, data: TrainingSet, k: int = 3) -> float:
 class ModelContract:
     """Inherit and give `build`; `fit` runs once a class for each set of arguments."""
 
+    scores_while_fitting: ClassVar[bool] = True
+    """False for a model that combines others."""
+
     _cache: ClassVar[dict[tuple[type, bool], Model]] = {}
 
     def build(self) -> Model:
@@ -224,3 +228,12 @@ class ModelContract:
             training_set(), seed=0, progress=lambda step, steps, figures: seen.append((step, steps))
         )
         assert seen[-1][0] == seen[-1][1]
+
+    def test_scores_as_it_stands_while_it_reports(self) -> None:
+        if not self.scores_while_fitting:
+            pytest.skip("combines others: it knows nothing before its end")
+        model, asked, seen = self.build(), query(training_set(), members=4), []
+        model.fit(training_set(), seed=3, progress=lambda *_: seen.append(model.score(asked).copy()))
+        assert all(np.isfinite(scores).all() for scores in seen)
+        np.testing.assert_array_equal(seen[-1], model.score(asked))
+        np.testing.assert_array_equal(seen[-1], self.fitted().score(asked))

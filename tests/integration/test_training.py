@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from matinee.config import Settings
+from matinee.config import Settings, Training
 from matinee.errors import InvalidInput, MatineeError, NotFound, Unavailable
 from matinee.events import lake
 from matinee.features import batch
@@ -123,6 +123,28 @@ def test_the_same_data_and_seed_give_the_same_version(home: Settings, trained: p
     assert again.version.version == str(int(trained.version.version) + 1)
 
 
+def test_only_what_is_registered_goes_on_from_a_version(
+    home: Settings, trained: pipeline.TrainingReport, monkeypatch: pytest.MonkeyPatch
+):
+    champion = Registry(home).get(home.serving.model, CHAMPION)
+    asked: list[FitTask] = []
+
+    def watched(settings: Settings, tasks: list[FitTask], parts: object, **options: object) -> None:
+        asked.extend(tasks)
+        raise InterruptedError
+
+    monkeypatch.setattr(pipeline, "fit_all", watched)
+    with pytest.raises(InterruptedError):
+        pipeline.train(home, preset="test", start=CHAMPION)
+    starts = {(task.part == pipeline.EVERYTHING, task.start) for task in asked}
+    assert starts == {(True, Path(champion.path)), (False, None)}
+
+
+def test_a_version_to_go_on_from_must_be_there(home: Settings, trained: pipeline.TrainingReport):
+    with pytest.raises(NotFound, match="version '99'"):
+        pipeline.train(home, preset="test", start="99")
+
+
 def test_an_unknown_preset_is_named(home: Settings):
     with pytest.raises(InvalidInput, match="'huge' is unknown; there are default"):
         pipeline.train(home, preset="huge")
@@ -142,7 +164,7 @@ class Awkward(Model):
     def __init__(self, config: str) -> None:
         self.config = config
 
-    def fit(self, data: TrainingSet, *, seed: int, progress=None) -> None:
+    def fit(self, data: TrainingSet, *, seed: int, progress=None, checkpoints=None, start=None) -> None:
         if self.config == "fails":
             raise ZeroDivisionError("no weight is left")
         time.sleep(600)
@@ -157,7 +179,7 @@ class Awkward(Model):
         raise AssertionError("never fitted")
 
 
-def awkward(settings: Settings, config: str, patience_s: float = 60) -> None:
+def awkward(settings: Settings, config: str) -> None:
     import ray
 
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -165,7 +187,7 @@ def awkward(settings: Settings, config: str, patience_s: float = 60) -> None:
     task = FitTask(spec=spec, config=config, part="all", seed=0)
     data = TrainingSet(interactions=None, catalogue=catalogue())
     with loop.scratch(settings) as folder:
-        loop.fit_all(settings, [task], {"all": data}, folder=folder, patience_s=patience_s)
+        loop.fit_all(settings, [task], {"all": data}, folder=folder)
 
 
 def test_a_model_that_fails_is_named_with_its_cause(settings: Settings, ray_cluster: str):
@@ -175,6 +197,7 @@ def test_a_model_that_fails_is_named_with_its_cause(settings: Settings, ray_clus
 
 
 def test_training_that_does_not_advance_is_given_up(settings: Settings, ray_cluster: str):
+    hasty = settings.model_copy(update={"training": Training(patience_s=2)})
     with pytest.raises(Unavailable, match=r"nothing advanced for 2 s with all\.awkward unfinished"):
-        awkward(settings, "sleeps", patience_s=2)
+        awkward(hasty, "sleeps")
     assert list(settings.paths.scratch.iterdir()) == []

@@ -54,6 +54,24 @@ def test_scaling_needs_a_number_and_something_that_runs(
     assert "nothing runs on data home" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["cg"], "model 'cg' is unknown; there are cf, dnn"),
+        (["cf", "--budget", "5d"], "budget '5d' is not understood; accepted are 20m"),
+        (["cf", "--trials", "0"], "budget '0 trials' is not understood"),
+        (["cf", "--name", "../x"], "study name '../x' is not accepted"),
+    ],
+)
+def test_what_cannot_be_tuned_is_one_line_and_exit_2(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, arguments: list[str], said: str
+) -> None:
+    assert cli.main(["tune", *arguments, "--home", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert said in error
+
+
 def test_the_shell_does_not_wait_for_model_libraries() -> None:
     heavy = "{'ray', 'torch', 'feast', 'mlflow', 'evidently', 'pandas', 'polars'}"
     code = f"import sys, matinee.cli; print(sorted({heavy} & set(sys.modules)))"

@@ -9,18 +9,38 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from matinee.schema import Catalogue, Features, Interactions
+from matinee.models.space import Space
+from matinee.schema import Catalogue, Features, Interactions, Outcomes
 
 Scores = npt.NDArray[np.float32]
 Progress = Callable[[int, int, Mapping[str, float]], None]
-"""Called as (step, steps, figures) while a model trains."""
+"""Called as (step, steps, figures) while a model trains. Meanwhile the model scores as it stands: a caller
+may judge it, and give the fit up by raising."""
+
+
+class Checkpoints(Protocol):
+    """Where a fit keeps its state now and then, so that another process can go on from it.
+
+    Under torch.distributed every worker calls `keep` at the same steps.
+    """
+
+    every: int
+    """Optimiser steps between two checkpoints."""
+
+    def latest(self) -> Path | None:
+        """The folder that the last whole `keep` filled; None at a fresh start."""
+        ...
+
+    def keep(self, step: int, write: Callable[[Path], None]) -> None:
+        """Keep what `write` puts into an empty folder, whole or not at all; one worker's is enough."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,12 +53,30 @@ class TrainingSet:
         member_features: point-in-time rows aligned with `interactions`: what the store knew of the
             member just before each interaction.
         title_features: rows aligned with the catalogue, as of the end of the training data.
+        sharded: these are the interactions of some members, each with all of theirs; the other workers
+            of torch.distributed hold those of the others.
+        outcomes: what members made of titles they were shown, where it was recorded.
     """
 
     interactions: Interactions
     catalogue: Catalogue
     member_features: Features | None = None
     title_features: Features | None = None
+    sharded: bool = False
+    outcomes: Outcomes | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """A model fitted earlier, on an older catalogue, from which a fit goes on.
+
+    Args:
+        model: of the same class as the one that is fitted; other configs of the network are refused.
+        titles: int64 [titles of the new catalogue], their positions in the old one; -1 for new titles.
+    """
+
+    model: Model
+    titles: npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +106,24 @@ class Model(ABC):
     def __init__(self, config: Any) -> None: ...
 
     @abstractmethod
-    def fit(self, data: TrainingSet, *, seed: int, progress: Progress | None = None) -> None:
-        """Learn from `data`. The same data, config, seed and thread count give the same model."""
+    def fit(
+        self,
+        data: TrainingSet,
+        *,
+        seed: int,
+        progress: Progress | None = None,
+        checkpoints: Checkpoints | None = None,
+        start: Start | None = None,
+    ) -> None:
+        """Learn from `data`. The same data, config, seed and thread count give the same model.
+
+        Args:
+            checkpoints: where a long fit keeps its state, and finds it again; a short one ignores them.
+            start: what to go on from; a model that is quick to fit anew ignores it.
+
+        Raises:
+            ConfigError: `start` is a network of another shape.
+        """
 
     @abstractmethod
     def score(self, query: Query) -> Scores:
@@ -100,8 +154,10 @@ class ModelSpec:
         presets: config by preset name; "default" must be there.
         feature_service: the Feast feature service that pins its inputs; None where it reads none.
         distributed: True where `fit` trains data-parallel under torch.distributed (Ray Train runs it).
+        shardable: True where each worker needs only the members it trains on (`TrainingSet.sharded`).
         members: names of the models this one combines; they are fitted first and handed to
             `model.with_members`.
+        space: what tuning may set, by field of the config; the default preset lies inside.
     """
 
     name: str
@@ -109,4 +165,6 @@ class ModelSpec:
     presets: Mapping[str, Any]
     feature_service: str | None = None
     distributed: bool = False
+    shardable: bool = False
     members: Sequence[str] = ()
+    space: Space = field(default_factory=dict)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 
 from matinee.schema import Catalogue, Features
+
+Sums = npt.NDArray[Any]
 
 RELATIONS = ("genre", "language", "maturity", "decade", "cast", "keyword")
 
@@ -34,6 +38,18 @@ def relations(catalogue: Catalogue) -> list[Relation]:
     """The relations that hold at least one pair, in the order of `RELATIONS`; nulls make no pair."""
     found = (_relation(name, _values(catalogue, name)) for name in RELATIONS)
     return [relation for relation in found if len(relation.title)]
+
+
+def attribute_matrix(found: Sequence[Relation], titles: int) -> sparse.csr_matrix:
+    """Which title has which attribute value: 0 or 1, float32 [titles, values of all relations]."""
+    blocks = [
+        sparse.csr_matrix(
+            (np.ones(len(relation.title), np.float32), (relation.title, relation.value)),
+            shape=(titles, len(relation.values)),
+        )
+        for relation in found
+    ]
+    return sparse.csr_matrix(sparse.hstack([sparse.csr_matrix((titles, 0), dtype=np.float32), *blocks]))
 
 
 def _values(catalogue: Catalogue, name: str) -> list[list[str]]:
@@ -69,15 +85,21 @@ class Scaling:
     spread: npt.NDArray[np.float32]
 
     @classmethod
-    def measure(cls, features: Features | None) -> Scaling:
-        """The scaling of the known values; no names where there are no features."""
+    def measure(
+        cls, features: Features | None, *, total: Callable[[Sums], Sums] = lambda sums: sums
+    ) -> Scaling:
+        """The scaling of the known values; no names where there are no features.
+
+        Args:
+            total: of sums over these rows makes those over all rows, where others hold the rest.
+        """
         if features is None:
             return cls(names=(), mean=np.zeros(0, np.float32), spread=np.ones(0, np.float32))
         logs = _signed_log(features.values)
         known = np.isfinite(logs)
-        count = np.maximum(known.sum(0), 1)
-        mean = np.where(known, logs, 0).sum(0) / count
-        spread = np.sqrt((np.where(known, logs - mean, 0) ** 2).sum(0) / count)
+        count = np.maximum(total(known.sum(0)), 1)
+        mean = total(np.where(known, logs, 0).sum(0)) / count
+        spread = np.sqrt(total((np.where(known, logs - mean, 0) ** 2).sum(0)) / count)
         spread = np.where(spread > 1e-6, spread, 1)
         return cls(
             names=tuple(features.names), mean=mean.astype(np.float32), spread=spread.astype(np.float32)

@@ -1,21 +1,28 @@
-"""What the torch models share: the loss, seeding, and data-parallel averaging where it is set up."""
+"""What the torch models share: the loss, seeding, and what data-parallel workers tell each other."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import distributed
 from torch.nn import functional
 
 
 @contextmanager
-def seeded(seed: int) -> Iterator[torch.Generator]:
-    """Seed torch's default generator inside the block only; yields a second generator for sampling."""
+def seeded(seed: int) -> Iterator[None]:
+    """Seed torch's default generator inside the block only."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        yield torch.Generator().manual_seed(seed + 1)
+        yield
+
+
+def workers() -> int:
+    """How many train together: 1 without torch.distributed."""
+    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
 
 
 def shard(rows: torch.Tensor) -> torch.Tensor:
@@ -24,22 +31,42 @@ def shard(rows: torch.Tensor) -> torch.Tensor:
     Each worker gets the same number of rows (a short batch repeats rows), so that averaged gradients
     weigh rows alike and no worker waits for another that had nothing to do.
     """
-    if not (distributed.is_available() and distributed.is_initialized()):
+    count = workers()
+    if count == 1:
         return rows
-    workers, rank = distributed.get_world_size(), distributed.get_rank()
-    part = -(-len(rows) // workers)
-    repeated = torch.arange(part * workers) % max(len(rows), 1)
-    return rows[repeated[rank::workers]]
+    part = -(-len(rows) // count)
+    repeated = torch.arange(part * count) % max(len(rows), 1)
+    return rows[repeated[distributed.get_rank() :: count]]
+
+
+def together(values: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Sum of each value over the workers: what all know of a set of which each holds a shard."""
+    return _reduced(values, distributed.ReduceOp.SUM)
+
+
+def greatest(value: int) -> int:
+    """The greatest among the workers' values."""
+    return int(_reduced(value, distributed.ReduceOp.MAX))
+
+
+def _reduced(values: npt.ArrayLike, operation: distributed.ReduceOp.RedOpType) -> npt.NDArray[np.float64]:
+    held = np.array(values, dtype=np.float64)
+    if workers() == 1:
+        return held
+    shared = torch.from_numpy(held).to("cuda" if distributed.get_backend() == "nccl" else "cpu")
+    distributed.all_reduce(shared, operation)
+    return shared.cpu().numpy()
 
 
 def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
     """Replace each gradient by its mean over workers; nothing without torch.distributed."""
-    if not (distributed.is_available() and distributed.is_initialized()):
+    count = workers()
+    if count == 1:
         return
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
     distributed.all_reduce(flat)
-    flat /= distributed.get_world_size()
+    flat /= count
     start = 0
     for gradient in gradients:
         gradient.copy_(flat[start : start + gradient.numel()].view_as(gradient))
@@ -66,6 +93,6 @@ def next_titles_loss(
     # would cost as much again on the way back.
     wanted = functional.embedding_bag(targets, titles, per_sample_weights=weights, mode="sum")
     chosen = (members * wanted).sum(1) + (bias[targets] * weights).sum(1)
-    normaliser = torch.addmm(bias, members, titles.T).logsumexp(1) * weights.sum(1)
+    normaliser = torch.addmm(bias, members, titles.T).float().logsumexp(1) * weights.sum(1)
     loss: torch.Tensor = (normaliser - chosen).sum() / weights.sum().clamp(min=1e-6)
     return loss

@@ -33,6 +33,8 @@ CHAMPION = "champion"
 
 _METRICS_TAG = "matinee.metrics"
 _FILES_TAG = "matinee.files"
+_KEY_TAG = "matinee.key"
+_PARENT_TAG = "mlflow.parentRunId"
 
 log = logging.getLogger(__name__)
 
@@ -49,11 +51,16 @@ class Run:
         self._registry = registry
         self.run_id = run_id
 
-    def log_metrics(self, metrics: Mapping[str, float], *, step: int = 0) -> None:
-        """Record figures; a name recorded again at another step becomes a curve."""
+    def log_metrics(self, metrics: Mapping[str, float], *, step: int = 0, at: float | None = None) -> None:
+        """Record figures; a name recorded again at another step becomes a curve.
+
+        Args:
+            at: seconds of the epoch; None: now. The same figure of the same moment counts once.
+        """
+        moment = None if at is None else int(at * 1000)
         with self._registry.writing() as client:
             for name, value in metrics.items():
-                client.log_metric(self.run_id, _metric_name(name), value, step=step)
+                client.log_metric(self.run_id, _metric_name(name), value, timestamp=moment, step=step)
 
     def log_artifacts(self, folder: Path, path: str | None = None) -> None:
         """Keep a copy of a folder's files with the run."""
@@ -86,19 +93,28 @@ class Registry:
 
     @contextmanager
     def run(
-        self, name: str, *, config: Mapping[str, object], tags: Mapping[str, str] | None = None
+        self,
+        name: str,
+        *,
+        config: Mapping[str, object],
+        tags: Mapping[str, str] | None = None,
+        key: str | None = None,
+        parent: str | None = None,
     ) -> Iterator[Run]:
         """Open a run; it ends as finished, as failed (an exception) or as killed (an interrupt).
 
         Args:
             config: what was configured; values that are not text are kept as JSON.
             tags: where it comes from: data snapshot, feature service, code version, hardware, ...
+            key: names the run for good: where there is one of this key, it is opened again.
+            parent: id of the run that this one is a part of.
         """
+        marks = {_KEY_TAG: key, _PARENT_TAG: parent}
+        tags = {**(tags or {}), **{tag: value for tag, value in marks.items() if value}}
         with self.writing() as client:
-            opened = client.create_run(self._experiment(client), run_name=name, tags=dict(tags or {}))
-            run_id = str(opened.info.run_id)
-            for key, value in config.items():
-                client.log_param(run_id, key, value if isinstance(value, str) else json.dumps(value))
+            run_id = self._opened(client, name, key, tags)
+            for field, value in config.items():
+                client.log_param(run_id, field, value if isinstance(value, str) else json.dumps(value))
         status = "KILLED"
         try:
             yield Run(self, run_id)
@@ -229,6 +245,19 @@ class Registry:
             if "disk" in text or "readonly" in text:
                 raise StorageError(f"model registry {self._root} cannot be written: {text}") from None
             raise Unavailable(f"model registry {shown}: {text}") from None
+
+    def _opened(self, client: Any, name: str, key: str | None, tags: Mapping[str, str]) -> str:
+        """The id of a new run, or of the one with this key."""
+        experiment = self._experiment(client)
+        wanted = f"tags.`{_KEY_TAG}` = '{key}'"
+        found = client.search_runs([experiment], wanted, max_results=1) if key else []
+        if not found:
+            return str(client.create_run(experiment, run_name=name, tags=dict(tags)).info.run_id)
+        run_id = str(found[0].info.run_id)
+        client.update_run(run_id, status="RUNNING")
+        for tag, value in tags.items():
+            client.set_tag(run_id, tag, value)
+        return run_id
 
     def _experiment(self, client: Any) -> str:
         found = client.get_experiment_by_name(EXPERIMENT)

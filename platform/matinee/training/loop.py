@@ -3,38 +3,46 @@
 Starting a Ray Train worker group takes longer than fitting a small model, so a lane (one `TorchTrainer`
 run) fits many models in sequence; lanes share the tasks through a `Board`. What is learned does not depend
 on which lane learned it: every worker has the same number of CPU threads. The data travels through Ray's
-object store, fitted models through the scratch folder, which all nodes must see. The processes end with
-their work (`max_calls`): they hold hundreds of megabytes that serving would miss.
+object store, where workers of a node read it without a copy; models that need only the members they train
+on get them as a shard of a Ray dataset instead. Fitted models travel through the scratch folder, which all
+nodes must see. The processes end with their work (`max_calls`): they hold hundreds of megabytes that
+serving would miss.
+
+A worker, a node or a whole lane may be lost at any time: Ray starts it again, it finds its claim on the
+board, and the fit goes on from its last checkpoint.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import logging
 import shutil
 import time
 import uuid
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from matinee.config import Settings
+from matinee.config import Settings, Training
 from matinee.errors import MatineeError, StorageError, Unavailable
 from matinee.models.base import Model, TrainingSet
+from matinee.training.checkpoints import FitCheckpoints
+from matinee.training.shards import blocks, can_shard, common, gathered
 from matinee.training.tasks import Board, FitTask, fit
+from matinee.training.usage import measured
 
 Moved = Callable[[float, float, str | None], None]
 """Called as (completed, total, note) while a stage runs."""
 
 POLL_S = 0.3
+END_S = 20.0
+"""Longest wait for a lane to end its workers by itself."""
 THREADS = 1
 """CPU threads of a worker: a second one saves a quarter of the time of a fit on idle cores, and costs
 ten times the time where something else runs, because threads that wait for each other spin."""
-PATIENCE_S = 900.0
-"""Seconds without any advance of any fit after which training gives up."""
-RETRIES = 1
-"""Restarts of a lane whose worker died; fits it had finished are kept."""
 
 log = logging.getLogger(__name__)
 
@@ -46,11 +54,13 @@ class Fitted:
     Args:
         models: by task name.
         curves: by task name, what the model reported while it trained.
+        usage: by task name and worker, what the fit took (`training.usage.measured`).
         device: "cpu", or the accelerator's name.
     """
 
     models: Mapping[str, Model]
     curves: Mapping[str, list[dict[str, float]]]
+    usage: Mapping[str, list[dict[str, float]]]
     device: str
 
 
@@ -74,21 +84,30 @@ def lane_count(tasks: int, *, wanted: int, workers: int, units: float) -> int:
 
 
 @contextmanager
-def scratch(settings: Settings) -> Iterator[Path]:
+def scratch(settings: Settings, name: str = "") -> Iterator[Path]:
     """A folder of this run's own below the home's scratch; gone after the block, whatever happens.
+
+    Args:
+        name: what the run is for: where one of this name was killed, this goes on in its folder.
 
     Raises:
         StorageError: it cannot be made.
+        Unavailable: a run of this name is under way.
     """
-    folder = settings.paths.scratch / f"train-{uuid.uuid4().hex}"
+    folder = settings.paths.scratch / f"train-{name or uuid.uuid4().hex}"
     try:
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as failure:
         raise StorageError(f"scratch folder {folder} cannot be made: {failure}") from failure
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Unavailable(f"the same training is under way in {folder}; wait for it") from None
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def fit_all(
@@ -97,20 +116,18 @@ def fit_all(
     parts: Mapping[str, TrainingSet],
     *,
     folder: Path,
-    patience_s: float = PATIENCE_S,
     progress: Moved | None = None,
 ) -> Fitted:
     """Fit every task on the connected Ray cluster.
 
     Args:
         parts: training sets by the name that tasks give.
-        folder: empty, seen by all nodes.
-        patience_s: seconds without any advance after which the run is given up: a node was lost, or nothing
-            fits on the cluster.
+        folder: seen by all nodes; empty, or as an interrupted run of the same tasks left it: what that run
+            had fitted is taken, and what it had begun goes on.
 
     Raises:
         MatineeError: a fit failed; names the model and the cause.
-        Unavailable: nothing advanced for `patience_s`, or a worker was lost again and again.
+        Unavailable: nothing advanced for `training.patience_s`, or a worker was lost again and again.
     """
     import ray
 
@@ -118,23 +135,27 @@ def fit_all(
     workers = settings.training.workers
     gpu = uses_gpu(settings.training.device, resources.get("GPU", 0), workers)
     tasks = [_placed(task, gpu) for task in tasks]
-    together = [task for task in tasks if task.spec.distributed]
-    alone = [task for task in tasks if not task.spec.distributed]
     board = Board(folder)
-    data = {name: ray.put(part) for name, part in parts.items()}
-    running: list[Any] = []
+    board.release(tasks)
+    left = [task for task in tasks if not board.done(task)]
+    together = [task for task in left if task.spec.distributed]
+    alone = [task for task in left if not task.spec.distributed]
+    data = _Data.put(left, parts, workers)
+    retries = settings.training.max_failures
+    plain: list[Any] = []
     if alone:
-        running.append(ray.remote(num_cpus=1, max_calls=1)(fit_alone).remote(folder, alone, data))
+        run = ray.remote(num_cpus=1, max_retries=retries, max_calls=1)(fit_alone)
+        plain.append(run.remote(folder, alone, data))
     units = resources.get("GPU" if gpu else "CPU", 1)
-    lanes = lane_count(len(together), wanted=settings.training.lanes, workers=workers, units=units)
-    for lane in range(lanes if together else 0):
-        run = ray.remote(num_cpus=0, max_retries=0, max_calls=1)(fit_lane)
-        running.append(run.remote(folder, f"lane-{lane}", together, data, workers=workers, gpu=gpu))
+    count = lane_count(len(together), wanted=settings.training.lanes, workers=workers, units=units)
+    lanes: list[Any] = []
+    for lane in range(count if together else 0):
+        run = ray.remote(num_cpus=0, max_retries=retries, max_calls=1)(fit_lane)
+        lanes.append(run.remote(settings.training, folder, f"lane-{lane}", together, data, gpu=gpu))
     try:
-        _await(running, board, tasks, patience_s=patience_s, progress=progress)
+        _await([*plain, *lanes], board, tasks, patience_s=settings.training.patience_s, progress=progress)
     except BaseException:
-        for reference in running:
-            ray.cancel(reference, force=True)
+        _end(plain, lanes)
         raise
     missing = [task.name for task in tasks if not board.done(task)]
     if missing:
@@ -142,36 +163,104 @@ def fit_all(
     return Fitted(
         models={task.name: task.spec.model.load(board.models / task.name) for task in tasks},
         curves={task.name: board.curve(task) for task in tasks},
+        usage={task.name: board.usage(task) for task in tasks},
         device=_accelerators(resources) if gpu and together else "cpu",
     )
 
 
-def fit_alone(folder: Path, tasks: Sequence[FitTask], data: Mapping[str, Any]) -> None:
-    """Body of the plain task: fit models that need no worker group, one after the other."""
-    import ray
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Data:
+    """The tasks' data in the object store.
 
+    Args:
+        whole: by part, a reference to its training set, for the tasks that need all of it.
+        common: by part that is sharded, a reference to what its shards share.
+        shards: by part and worker, a dataset each: Ray's own split deals blocks to whoever asks first,
+            and a fit that is taken up again would meet other members.
+    """
+
+    whole: Mapping[str, Any]
+    common: Mapping[str, Any]
+    shards: Mapping[str, Any]
+
+    @classmethod
+    def put(cls, tasks: Sequence[FitTask], parts: Mapping[str, TrainingSet], workers: int) -> _Data:
+        import ray
+
+        divided = {
+            task.part for task in tasks if task.spec.shardable and can_shard(parts[task.part], workers)
+        }
+        needed = {task.part for task in tasks if not (task.spec.shardable and task.part in divided)}
+        return cls(
+            whole={part: ray.put(parts[part]) for part in needed},
+            common={part: ray.put(common(parts[part])) for part in divided},
+            shards={
+                _shard_name(part, rank): _dataset(tables)
+                for part in divided
+                for rank, tables in enumerate(blocks(parts[part], workers))
+            },
+        )
+
+    def learned(self, task: FitTask, rank: int) -> TrainingSet:
+        """The task's part, or this worker's shard of it."""
+        import ray
+
+        if not (task.spec.shardable and task.part in self.common):
+            whole: TrainingSet = ray.get(self.whole[task.part])
+            return whole
+        shard = ray.train.get_dataset_shard(_shard_name(task.part, rank))
+        tables = shard.iter_batches(batch_size=None, batch_format="pyarrow")
+        return gathered(ray.get(self.common[task.part]), tables)
+
+
+def _dataset(tables: Sequence[Any]) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of Ray Data's about its own defaults
+        from ray.data import from_blocks
+
+        return from_blocks(list(tables))
+
+
+def _shard_name(part: str, rank: int) -> str:
+    return f"{part}.{rank}"
+
+
+def fit_alone(folder: Path, tasks: Sequence[FitTask], data: _Data) -> None:
+    """Body of the plain task: fit models that need no worker group, one after the other."""
     board = Board(folder)
     for task in tasks:
-        with _named(task):
-            board.keep(task, fit(task, ray.get(data[task.part]), board))
+        if not board.done(task):
+            with _named(task):
+                with measured() as usage:
+                    model = fit(task, data.learned(task, 0), board)
+                board.spent(task, 0, usage)
+                board.keep(task, model)
 
 
 def fit_lane(
-    folder: Path, lane: str, tasks: Sequence[FitTask], data: Mapping[str, Any], *, workers: int, gpu: bool
+    training: Training, folder: Path, lane: str, tasks: Sequence[FitTask], data: _Data, *, gpu: bool
 ) -> None:
     """Body of a lane's task: one Ray Train run over the tasks that the board still has."""
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
     TorchTrainer(
         fit_claimed,
-        train_loop_config={"folder": folder, "lane": lane, "tasks": list(tasks), "data": dict(data)},
-        scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpu),
+        train_loop_config={
+            "training": training,
+            "folder": folder,
+            "lane": lane,
+            "tasks": list(tasks),
+            "data": dataclasses.replace(data, shards={}),
+        },
+        scaling_config=ScalingConfig(num_workers=training.workers, use_gpu=gpu),
         torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
+        datasets=dict(data.shards),
+        dataset_config=DataConfig(datasets_to_split=[]),
         run_config=RunConfig(
             name=f"{lane}-{uuid.uuid4().hex}",
             storage_path=str(folder / "ray"),
-            failure_config=FailureConfig(max_failures=RETRIES),
+            failure_config=FailureConfig(max_failures=training.max_failures),
         ),
     ).fit()
 
@@ -183,23 +272,33 @@ def fit_claimed(given: Mapping[str, Any]) -> None:
 
     torch.set_num_threads(THREADS)
     context = ray.train.get_context()
-    leader = context.get_world_rank() == 0
-    board = Board(given["folder"])
+    rank = context.get_world_rank()
+    leader = rank == 0
+    folder, training = given["folder"], given["training"]
+    board = Board(folder)
+    root = training.checkpoints or str(folder / "checkpoints")
     while (task := _next(board, given["tasks"], given["lane"], context)) is not None:
-        with _named(task):
-            model = fit(task, ray.get(given["data"][task.part]), board if leader else None)
+        kept = FitCheckpoints(
+            root, f"{folder.name}/{task.name}", every=training.checkpoint_steps, writes=leader
+        )
+        with _named(task), kept as checkpoints:
+            with measured() as usage:
+                model = fit(task, given["data"].learned(task, rank), board if leader else None, checkpoints)
+            board.spent(task, rank, usage)
             if leader:
                 board.keep(task, model)
+                kept.forget()
 
 
 def _next(board: Board, tasks: Sequence[FitTask], lane: str, context: Any) -> FitTask | None:
     import torch
 
     leads = context.get_world_rank() == 0
-    claimed = [board.claim(tasks, lane) if leads else None]
+    task = board.claim(tasks, lane) if leads else None
+    place = [None if task is None else tasks.index(task)]
     if context.get_world_size() > 1:
-        torch.distributed.broadcast_object_list(claimed, src=0)
-    return claimed[0]
+        torch.distributed.broadcast_object_list(place, src=0)
+    return None if place[0] is None else tasks[place[0]]
 
 
 @contextmanager
@@ -251,6 +350,20 @@ def _await(
             )
 
 
+def _end(plain: Sequence[Any], lanes: Sequence[Any]) -> None:
+    """End what runs. A lane is asked first: killed outright it leaves its placement group, and the CPUs or
+    GPUs in it, behind where the cluster has no dashboard."""
+    import ray
+
+    for reference in plain:
+        ray.cancel(reference, force=True)
+    for reference in lanes:
+        ray.cancel(reference)
+    left = ray.wait(list(lanes), num_returns=len(lanes), timeout=END_S)[1] if lanes else []
+    for reference in left:
+        ray.cancel(reference, force=True)
+
+
 def _result(reference: Any) -> None:
     """Raise a finished task's failure as an error of ours that names the cause."""
     import ray
@@ -262,6 +375,11 @@ def _result(reference: Any) -> None:
         log.error("training failed", exc_info=failure)
         if isinstance(cause, MatineeError):
             raise cause from None
+        if isinstance(cause, ray.exceptions.RayError):
+            lost = str(cause).splitlines()[0]
+            raise Unavailable(
+                f"training lost workers more often than training.max_failures: {lost}"
+            ) from None
         raise MatineeError(f"training failed: {type(cause).__name__}: {cause}") from None
     except ray.exceptions.RayError as failure:
         raise Unavailable(f"training lost its Ray worker: {str(failure).splitlines()[0]}") from failure

@@ -28,14 +28,15 @@ from matinee.models.base import Model, ModelSpec, TrainingSet
 from matinee.registry import lineage
 from matinee.registry.card import card
 from matinee.schema import Catalogue, Interactions, ModelVersion
-from matinee.training import evaluate, judge, plots
+from matinee.training import evaluate, judge, plots, tuned
 from matinee.training.evaluate import report
 from matinee.training.facts import facts
 from matinee.training.loop import Fitted, Moved, fit_all, scratch
 from matinee.training.parts import protocol_set, replay_set, title_features
 from matinee.training.reference import latest_features, reference
 from matinee.training.snapshot import Snapshot, snapshot
-from matinee.training.tasks import FitTask
+from matinee.training.tasks import FitTask, identity
+from matinee.training.tuned import TUNED
 
 SPLITS: Mapping[str, Callable[[Interactions], evaluate.Split]] = {
     "per_member": evaluate.per_member,
@@ -125,17 +126,21 @@ class Material:
         return self.everything.interactions
 
 
-def train(settings: Settings, *, preset: str | None = None, progress: Moved | None = None) -> TrainingReport:
+def train(
+    settings: Settings, *, preset: str | None = None, start: str | None = None, progress: Moved | None = None
+) -> TrainingReport:
     """Evaluate every model, fit the ensemble on everything and register it as the champion.
 
     Needs a connected Ray cluster, events in the lake and a feature build in the offline store.
 
     Args:
         preset: of the models that have one of this name; None: the setting `training.preset`.
+        start: version or alias whose members the registered ones go on from. What is evaluated is fitted
+            anew: an earlier version has learned from what the protocols test.
 
     Raises:
         InvalidInput: the preset is unknown, or the lake holds too little to learn from.
-        NotFound: there is no catalogue or no feature build.
+        NotFound: there is no catalogue, no feature build, or no version `start`.
         MatineeError: a model could not be fitted.
     """
     from matinee.models.bundle import save_bundle
@@ -144,11 +149,14 @@ def train(settings: Settings, *, preset: str | None = None, progress: Moved | No
     begun = time.monotonic()
     chosen = preset or settings.training.preset
     specs = discover()
-    configs = presets(specs, chosen)
+    configs = presets(settings, specs, chosen)
     ensemble = _ensemble(specs)
     material = read(settings)
     registry = Registry(settings)
+    parent = registry.get(settings.serving.model, start) if start else None
     tags = _tags(settings, specs, material.snapshot)
+    if parent is not None:
+        tags["parent_version"] = parent.version
     config = {
         "preset": chosen,
         "seed": settings.seed,
@@ -157,14 +165,21 @@ def train(settings: Settings, *, preset: str | None = None, progress: Moved | No
     }
     one_thread = threadpool_limits(limits=1)
     with one_thread, registry.run(f"train-{settings.serving.model}", config=config, tags=tags) as run:
-        found = evaluate_models(settings, material, configs, final=True, progress=progress)
+        found = evaluate_models(
+            settings,
+            material,
+            configs,
+            final=True,
+            start=Path(parent.path) if parent is not None else None,
+            progress=progress,
+        )
         for step, (protocol, rows) in enumerate(found.overall.items()):
             for name, figures in rows.items():
                 values = {f"{protocol}.{name}.{metric}": one.value for metric, one in figures.items()}
                 run.log_metrics(values, step=step)
         model = _final(found, ensemble)
-        with scratch(settings) as parent:
-            folder = parent / "version"
+        with scratch(settings) as draft:
+            folder = draft / "version"
             folder.mkdir()
             save_bundle(
                 folder,
@@ -181,6 +196,8 @@ def train(settings: Settings, *, preset: str | None = None, progress: Moved | No
                 "seed": str(settings.seed),
                 "device": found.fitted.device,
             }
+            if chosen == TUNED:
+                run_tags["tuned"] = json.dumps(tuned.origins(settings, specs))
             _describe(
                 settings,
                 folder,
@@ -219,16 +236,20 @@ def train(settings: Settings, *, preset: str | None = None, progress: Moved | No
     )
 
 
-def presets(specs: Mapping[str, ModelSpec], name: str) -> dict[str, Any]:
+def presets(settings: Settings, specs: Mapping[str, ModelSpec], name: str) -> dict[str, Any]:
     """Each model's config of a preset; "default" for a model without one of this name.
 
     Raises:
         InvalidInput: no model has it.
+        ConfigError: the home's preset "tuned" is of another release.
     """
-    known = sorted({preset for spec in specs.values() for preset in spec.presets})
+    known = {preset for spec in specs.values() for preset in spec.presets}
+    if settings.paths.tuned.exists():
+        known.add(TUNED)
     if name not in known:
-        raise InvalidInput(f"preset {name!r} is unknown; there are {', '.join(known)}")
-    return {model: spec.presets.get(name, spec.presets["default"]) for model, spec in specs.items()}
+        raise InvalidInput(f"preset {name!r} is unknown; there are {', '.join(sorted(known))}")
+    found = {model: spec.presets.get(name, spec.presets["default"]) for model, spec in specs.items()}
+    return found | tuned.configs(settings, specs) if name == TUNED else found
 
 
 def read(settings: Settings) -> Material:
@@ -262,12 +283,14 @@ def evaluate_models(
     *,
     protocols: Sequence[str] = DEFAULT_PROTOCOLS,
     final: bool = False,
+    start: Path | None = None,
     progress: Moved | None = None,
 ) -> Evaluation:
     """Run protocols for every model, and with `final` fit the ensemble's members on everything too.
 
     Args:
         protocols: of `PROTOCOLS`, in the order of the report; those that share a split share its fits.
+        start: folder of the version that the fits on everything go on from.
     """
     from matinee.models.ensemble.holdout import inner_set, split_holdout
     from matinee.models.ensemble.model import fit_ensemble
@@ -301,11 +324,20 @@ def evaluate_models(
         parts[EVERYTHING] = material.everything
         wanted += [(EVERYTHING, name) for name in ensemble.members]
     tasks = [
-        FitTask(spec=specs[name], config=configs[name], part=part, seed=settings.seed)
+        FitTask(
+            spec=specs[name],
+            config=configs[name],
+            part=part,
+            seed=settings.seed,
+            start=start if part == EVERYTHING else None,
+        )
         for part, name in sorted(wanted, key=lambda one: one[1])
     ]
     seconds["prepare"], clock = time.monotonic() - clock, time.monotonic()
-    with scratch(settings) as folder:
+    code = lineage.code_version()
+    dirty = code.endswith("-dirty")  # the next run may be of other code
+    run = "" if dirty else identity(tasks, parts, code, str(settings.training.workers))
+    with scratch(settings, run) as folder:
         fitted = fit_all(settings, tasks, parts, folder=folder, progress=progress)
     seconds["fit"], clock = time.monotonic() - clock, time.monotonic()
     genres = evaluate.genre_matrix(material.catalogue)
@@ -396,6 +428,7 @@ def _describe(
         "models_global": found.models_global,
         "margins": found.margins,
         "panels": report.to_json(found.panels),
+        "usage": found.fitted.usage,
     }
     (folder / "metrics.json").write_text(json.dumps(figures, indent=1))
     drawn = folder / "plots"
@@ -430,6 +463,7 @@ def _describe(
                 "packages": tags["packages"],
                 "hardware": tags["hardware"],
                 "weights": tags["weights_digest"],
+                **({"went on from version": tags["parent_version"]} if "parent_version" in tags else {}),
             },
             seed=settings.seed,
         )

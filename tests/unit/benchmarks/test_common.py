@@ -3,6 +3,7 @@ import os
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from benchmarks import common
 from benchmarks.common import PeerFailed, PeerMissing, compare, machine, peer_venv, pinned, run_peer, skipped
@@ -142,3 +143,57 @@ def test_versions_are_those_of_the_interpreter_asked_and_missing_packages_are_le
     assert common.installed(Path(sys.executable), ["pytest", "no-such-package"]) == {
         "pytest": pytest.__version__
     }
+
+
+def test_a_ratio_of_means_has_the_interval_of_resampled_groups():
+    draw = np.random.default_rng(1)
+    theirs = draw.random(600)
+    groups = np.repeat(np.arange(200, dtype=np.int32), 3)
+    value, low, high = common.ratio(2 * theirs, theirs, groups)
+    assert (value, low, high) == pytest.approx((2, 2, 2))
+    value, low, high = common.ratio(theirs + draw.normal(0.05, 0.1, 600), theirs, groups)
+    assert 1 < low < value < high
+    assert value == pytest.approx(1.1, abs=0.03)
+
+
+def test_cases_of_one_group_are_drawn_together():
+    theirs = np.ones(400)
+    ours = np.repeat([1.0, 2.0], 200)
+    alone = common.ratio(ours, theirs, np.arange(400, dtype=np.int32))
+    together = common.ratio(ours, theirs, np.repeat(np.arange(4, dtype=np.int32), 100))
+    assert alone[2] - alone[1] < 0.15
+    assert (together[1], together[2]) == (1, 2)
+
+
+def test_a_ratio_to_nothing_is_refused():
+    with pytest.raises(ValueError, match="zero"):
+        common.ratio(np.ones(3), np.zeros(3), np.arange(3, dtype=np.int32))
+
+
+def test_a_comparison_of_quality_prints_means_and_their_ratio(capsys):
+    line = common.quality(
+        name="a_benchmark",
+        peer="a_peer",
+        metric="ndcg@20",
+        ours=np.full(5, 0.3),
+        theirs=np.full(5, 0.2),
+        groups=np.arange(5, dtype=np.int32),
+        repeats=3,
+        sizes={"cases": 5},
+        versions={},
+        best="a model",
+    )
+    assert json.loads(capsys.readouterr().out) == line
+    assert (line["ours"], line["theirs"], line["ratio"], line["interval"]) == (0.3, 0.2, 1.5, [1.5, 1.5])
+    assert (line["best"], line["repeats"]) == ("a model", 3)
+
+
+def test_further_fields_are_read_after_the_runs(capsys):
+    seen = {}
+
+    def theirs():
+        seen["bound"] = "lower"
+        return 4.0
+
+    line = _compared(capsys, [1.0] * 5, [], theirs=theirs, higher_is_better=False, more=seen)
+    assert line["bound"] == "lower"

@@ -1,54 +1,78 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
-from contracts.model_contract import START, ModelContract, hit_rate, training_set
-from scipy import sparse
+from contracts.model_contract import START, TITLES, ModelContract, hit_rate, training_set
 
 from matinee.models.base import Model, Query
 from matinee.models.cf import SPEC
-from matinee.models.cf.config import CfConfig
-from matinee.models.cf.model import solve
+from matinee.models.cf.config import CfConfig, Method
 from matinee.models.popularity.config import PopularityConfig
 from matinee.models.popularity.model import Popularity
 
 
-class TestCf(ModelContract):
+class CfContract(ModelContract):
+    method: ClassVar[Method]
+
     def build(self) -> Model:
-        return SPEC.model(replace(SPEC.presets["test"], recent_half_life=1.0))
+        return SPEC.model(replace(SPEC.presets["test"], method=self.method, recent_half_life=1.0))
 
     def test_beats_popularity(self) -> None:
         popularity = Popularity(PopularityConfig())
         popularity.fit(training_set(), seed=0)
         assert hit_rate(self.fitted(), training_set()) > 1.5 * hit_rate(popularity, training_set())
 
+    def test_late_titles_of_a_history_weigh_more(self) -> None:
+        first, last = np.arange(3, dtype=np.int32), np.arange(22, 25, dtype=np.int32)
+        asked = Query(
+            histories=[np.concatenate([first, last]), np.concatenate([last, first])],
+            times=[START + np.arange(6, dtype=np.int64)] * 2,
+            now=np.full(2, START + 9, dtype=np.int64),
+        )
+        model = self.fitted()
+        ends_late, ends_early = model.score(asked)[:, 25] - model.score(asked)[:, 3]
+        assert ends_late > ends_early
+        whole = model.signals(asked)["whole"]
+        np.testing.assert_allclose(whole[0], whole[1], rtol=1e-3, atol=1e-5)
 
-@pytest.mark.parametrize("block", [1, 3, 512])
-def test_a_solve_is_the_ridge_regression_of_each_row(block: int) -> None:
-    generator = np.random.default_rng(0)
-    other = generator.normal(size=(30, 4)).astype(np.float32)
-    rows = sparse.random(17, 30, density=0.3, random_state=1, format="csr", dtype=np.float32)
-    config = CfConfig(factors=4, block=block, unobserved=0.2, regularisation=0.1)
-    found = solve(rows, other, config)
-    for row in range(17):
-        weight = rows[row].toarray()[0]
-        ridge = config.regularisation * (weight.sum() + config.unobserved * 30)
-        system = (other.T * weight) @ other + config.unobserved * other.T @ other + ridge * np.eye(4)
-        expected = np.linalg.solve(system, other.T @ weight) if weight.any() else np.zeros(4)
-        np.testing.assert_allclose(found[row], expected, rtol=2e-3, atol=1e-4)
+    def test_without_a_history_it_is_silent(self) -> None:
+        nobody = Query(
+            histories=[np.zeros(0, np.int32)], times=[np.zeros(0, np.int64)], now=np.array([START])
+        )
+        assert not self.fitted().score(nobody).any()
 
 
-def test_late_titles_of_a_history_weigh_more() -> None:
-    model = TestCf().fitted()
-    first, last = np.arange(3, dtype=np.int32), np.arange(22, 25, dtype=np.int32)
-    asked = Query(
-        histories=[np.concatenate([first, last]), np.concatenate([last, first])],
-        times=[START + np.arange(6, dtype=np.int64)] * 2,
-        now=np.full(2, START + 9, dtype=np.int64),
-    )
-    ends_late, ends_early = model.score(asked)[:, 25] - model.score(asked)[:, 3]
-    assert ends_late > ends_early
-    whole = model.signals(asked)["whole"]
-    np.testing.assert_allclose(whole[0], whole[1], rtol=1e-3, atol=1e-5)
+class TestIals(CfContract):
+    method = "ials"
+
+
+class TestEase(CfContract):
+    method = "ease"
+
+
+class TestSpectral(CfContract):
+    method = "spectral"
+
+
+@pytest.mark.parametrize(("limit", "method"), [(20 * TITLES**2, "ease"), (20 * TITLES**2 - 1, "spectral")])
+def test_auto_takes_the_method_of_the_shape_and_a_loaded_model_keeps_it(
+    limit: int, method: str, tmp_path: Path
+) -> None:
+    model = SPEC.model(replace(SPEC.presets["test"], ease_bytes=limit))
+    model.fit(training_set(), seed=0)
+    model.save(tmp_path)
+    loaded = SPEC.model.load(tmp_path)
+    assert loaded.choice.method == method
+    assert loaded.choice == model.choice
+
+
+def test_a_method_gives_one_scorer_whoever_chose_it() -> None:
+    named, chosen = (SPEC.model(CfConfig(method=method)) for method in ("ease", "auto"))
+    for model in (named, chosen):
+        model.fit(training_set(), seed=0)
+    asked = Query(histories=[np.arange(4, dtype=np.int32)], times=[np.arange(4)], now=np.array([START]))
+    np.testing.assert_array_equal(named.score(asked), chosen.score(asked))

@@ -28,6 +28,8 @@ def members() -> dict[str, Model]:
 
 
 class TestEnsemble(ModelContract):
+    scores_while_fitting = False
+
     def build(self) -> Model:
         return Ensemble(EnsembleConfig()).with_members(members())
 

@@ -3,13 +3,14 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 import numpy as np
 import torch
+from contracts.model_contract import hit_rate, training_set
 
-from matinee.models.gradients import next_titles_loss, seeded, shard
+from matinee.models.dnn import SPEC
+from matinee.models.gradients import greatest, next_titles_loss, seeded, shard, together
 
 
 def test_the_loss_is_the_weighted_cross_entropy() -> None:
@@ -36,34 +37,66 @@ def test_alone_a_worker_takes_every_row() -> None:
     assert shard(torch.arange(5)).tolist() == [0, 1, 2, 3, 4]
 
 
+def test_alone_a_workers_sums_are_the_sums() -> None:
+    assert together([1, 2]).tolist() == [1, 2]
+    assert greatest(7) == 7
+
+
+WORKER = """
+import sys
+from dataclasses import replace
+sys.path.insert(0, sys.argv[4])
+import numpy as np, torch
+from torch import distributed
+from contracts.model_contract import hit_rate, query, training_set
+from matinee.models import discover
+from matinee.models.content import Scaling
+from matinee.models.dnn.batches import Batches
+from matinee.models.gradients import greatest, together
+from matinee.models.positions import positions
+from matinee.training.shards import blocks, common, gathered
+torch.set_num_threads(1)
+rank, port, folder = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+store = torch.distributed.TCPStore("127.0.0.1", int(port), 2, rank == 0)
+distributed.init_process_group("gloo", rank=rank, world_size=2, store=store)
+
+data = training_set()
+shard = gathered(common(data), blocks(data, 2)[rank])
+assert len(shard.interactions) < 0.6 * len(data.interactions)
+
+# What is known of everything, of which each holds a part.
+assert together([rank, 1]).tolist() == [1, 2]
+assert greatest(10 * (1 - rank)) == 10
+whole, summed = Scaling.measure(data.member_features), Scaling.measure(shard.member_features, total=together)
+np.testing.assert_allclose(summed.mean, whole.mean, rtol=1e-5)
+np.testing.assert_allclose(summed.spread, whole.spread, rtol=1e-5)
+
+# The worker with fewer runs meets some again, and both take as many steps.
+places = positions(shard.interactions.take(np.arange(40 if rank else len(shard.interactions))))
+drawn = Batches(places, length=5, size=8, epochs=3, seed=0, sharded=True)
+assert greatest(drawn.steps) == -greatest(-drawn.steps) > 10
+runs = [drawn.at(step) for step in range(drawn.steps)]
+assert {len(each) for each in runs} == {4}
+met = np.concatenate(runs)
+assert len(np.unique(met[:, 0])) == len(np.unique(np.concatenate(drawn._cuts)[:, 0]))
+
+for name, short in {"dnn": {"epochs": 1}, "gnn": {"steps": 4, "backend": "torch"}}.items():
+    spec = discover()[name]
+    model = spec.model(replace(spec.presets["test"], **short))
+    model.fit(data, seed=0)
+    np.save(f"{folder}/{name}{rank}.npy", model.score(query(data)))
+spec = discover()["dnn"]
+model = spec.model(spec.presets["test"])
+model.fit(shard, seed=3)
+np.save(f"{folder}/sharded{rank}.npy", model.score(query(data)))
+np.save(f"{folder}/hits{rank}.npy", hit_rate(model, data))
+distributed.destroy_process_group()
+"""
+
+
 def test_two_workers_end_with_one_model(tmp_path: Path) -> None:
     script = tmp_path / "worker.py"
-    script.write_text(
-        textwrap.dedent(
-            """
-            import sys
-            from dataclasses import replace
-            sys.path.insert(0, sys.argv[4])
-            import numpy as np, torch
-            from torch import distributed
-            from contracts.model_contract import query, training_set
-            from matinee.models import discover
-            torch.set_num_threads(1)
-            rank, port = int(sys.argv[1]), sys.argv[2]
-            store = torch.distributed.TCPStore("127.0.0.1", int(port), 2, rank == 0)
-            distributed.init_process_group("gloo", rank=rank, world_size=2, store=store)
-            data = training_set()
-            for name in ("dnn", "gnn"):
-                spec = discover()[name]
-                short = {"dnn": {"epochs": 1}, "gnn": {"steps": 4, "backend": "torch"}}[name]
-                model = spec.model(replace(spec.presets["test"], **short))
-                model.fit(data, seed=0)
-                np.save(f"{sys.argv[3]}/{name}{rank}.npy", model.score(query(data)))
-            distributed.destroy_process_group()
-            """
-        )
-    )
-
+    script.write_text(WORKER)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -71,7 +104,10 @@ def test_two_workers_end_with_one_model(tmp_path: Path) -> None:
     command = [sys.executable, str(script)]
     workers = [subprocess.Popen([*command, str(rank), port, str(tmp_path), tests]) for rank in (0, 1)]
     assert [worker.wait(timeout=120) for worker in workers] == [0, 0]
-    for name in ("dnn", "gnn"):
+    for name in ("dnn", "gnn", "sharded"):
         first, second = (np.load(tmp_path / f"{name}{rank}.npy") for rank in (0, 1))
         np.testing.assert_array_equal(first, second)
         assert first.std() > 0
+    alone = SPEC.model(SPEC.presets["test"])
+    alone.fit(training_set(), seed=3)
+    assert abs(float(np.load(tmp_path / "hits0.npy")) - hit_rate(alone, training_set())) < 0.1

@@ -62,6 +62,26 @@ def test_an_alias_moves(registry: Registry, files: Path):
     assert [one.version for one in registry.versions("moving")] == ["1", "2"]
 
 
+def test_a_run_with_a_key_is_opened_again_and_says_nothing_twice(registry: Registry):
+    ids = []
+    for value in (0.5, 0.5):
+        with registry.run("study", config={"seed": 7}, tags={"left": str(len(ids))}, key="study s") as run:
+            with registry.run("part", config={}, key="part", parent=run.run_id) as part:
+                part.log_metrics({"ndcg@20": value}, step=3, at=1000.5)
+            ids.append((run.run_id, part.run_id))
+    assert ids[0] == ids[1]
+    with registry.writing() as client:
+        found = client.get_run(ids[0][0])
+        assert (found.info.status, found.data.params, found.data.tags["left"]) == (
+            "FINISHED",
+            {"seed": "7"},
+            "1",
+        )
+        history = client.get_metric_history(ids[0][1], "ndcg_at_20")
+        assert [(each.value, each.step, each.timestamp) for each in history] == [(0.5, 3, 1_000_500)]
+        assert client.get_run(ids[0][1]).data.tags["mlflow.parentRunId"] == ids[0][0]
+
+
 @pytest.mark.parametrize("wanted", ["9", "0", "nobody"])
 def test_a_missing_version_is_named(registry: Registry, files: Path, wanted: str):
     register(registry, "present", files)

@@ -54,6 +54,20 @@ def test_scratch_is_gone_whatever_happens(tmp_path: Path):
     assert list(settings.paths.scratch.iterdir()) == []
 
 
+def test_a_named_scratch_is_taken_up_after_a_kill_and_never_shared(tmp_path: Path):
+    settings = Settings(home=tmp_path)
+    left = settings.paths.scratch / "train-one"
+    left.mkdir(parents=True)
+    (left / "half").write_text("kept")
+    with loop.scratch(settings, "one") as folder:
+        assert (folder / "half").read_text() == "kept"
+        with pytest.raises(Unavailable, match=r"under way in .*train-one"), loop.scratch(settings, "one"):
+            pass
+        with loop.scratch(settings, "two") as other:
+            assert other != folder
+    assert list(settings.paths.scratch.iterdir()) == []
+
+
 def test_scratch_that_cannot_be_made_is_named(tmp_path: Path):
     (tmp_path / "scratch").write_text("in the way")
     with pytest.raises(StorageError, match="scratch"), loop.scratch(Settings(home=tmp_path)):

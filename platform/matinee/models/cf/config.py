@@ -1,30 +1,73 @@
-"""Settings of the matrix factorisation."""
+"""Settings of collaborative filtering."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
+
+from matinee.models.space import Choice, Real, Space, Whole
+
+Method = Literal["ials", "ease", "spectral"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class CfConfig:
-    """iALS after Hu et al. 2008, with the regularisation of Rendle et al. 2021."""
+    """A method, what all methods share, and what each needs."""
 
-    factors: int = 64
-    """Length of a title's and a member's vector."""
-    sweeps: int = 6
-    """Times that members and titles are solved in turn."""
-    unobserved: float = 0.1
-    """Weight of every (member, title) pair not watched; a watched one weighs one."""
-    regularisation: float = 0.02
-    """Strength of the ridge penalty before it is scaled by frequency."""
-    frequency_exponent: float = 1.0
-    """Power of a row's weighted frequency in its penalty: 0 is the plain ridge, 1 weighs every loss term."""
-    init_scale: float = 0.1
-    """Standard deviation of a random start, over the square root of `factors`."""
+    method: Literal["auto"] | Method = "auto"
+    """How titles are related; "auto" chooses by the shape of the data (`choose`)."""
     recent_half_life: float = 10.0
     """Watches back in the history after which a title counts half in `score`."""
+    device: str = "cpu"
+    """Torch device that EASE is fitted on: "cpu" or "cuda". Scoring runs on the CPU."""
+
+    factors: int = 64
+    """iALS: length of a title's and a member's vector."""
+    sweeps: int = 6
+    """iALS: times that members and titles are solved in turn."""
+    unobserved: float = 0.1
+    """iALS: weight of every (member, title) pair not watched; a watched one weighs one."""
+    regularisation: float = 0.02
+    """iALS: strength of the ridge penalty before it is scaled by frequency."""
+    frequency_exponent: float = 1.0
+    """iALS: power of a row's weighted frequency in its penalty: 0 is the plain ridge, 1 weighs every loss
+    term (Rendle et al. 2021)."""
+    init_scale: float = 0.1
+    """iALS: standard deviation of a random start, over the square root of `factors`."""
     block: int = 512
-    """Rows solved in one go; bounds memory."""
+    """iALS: rows solved in one go; bounds memory."""
+
+    ease_regularisation: float = 500.0
+    """EASE: ridge penalty of every weight, in watches."""
+    ease_dropout: float = 0.0
+    """EASE: share of a history dropped at random while weights are learned, at least 0 and below 1."""
+
+    ease_bytes: int = 2 * 2**30
+    """Most memory that fitting EASE may take for "auto" to choose it."""
+    ease_watches: float = 10.0
+    """Fewest watches a title, on average, for "auto" to choose EASE."""
+
+    spectral_member_exponent: float = 0.4
+    """Spectral: power of a member's watches that divides the member's row."""
+    spectral_title_exponent: float = 0.4
+    """Spectral: power of a title's watches that divides the title's column."""
+    spectral_linear: float = 1.0
+    """Spectral: weight of the linear filter, two steps along the graph; 0 leaves it out."""
+    spectral_ideal: float = 0.3
+    """Spectral: weight of the low-pass filter; 0 leaves it out."""
+    spectral_rank: int = 512
+    """Spectral: singular vectors that the low-pass filter lets through."""
+    spectral_iterations: int = 4
+    """Spectral: iterations of the search for singular vectors; few leave the low-pass filter's edge soft
+    and cost a quarter of the exact vectors, which are 0."""
+    spectral_balanced: bool = True
+    """Spectral: bring both filters' scores of a member to the same mean square before they are weighed."""
+    spectral_smoothness: float = 0.0
+    """Spectral: power of a singular value, over the largest, that weighs its vector: 0 weighs all alike."""
+    spectral_post_exponent: float = 0.0
+    """Spectral: power of a title's watches that multiplies its score; below 0 favours rare titles."""
+    spectral_neighbours: int = 1_000
+    """Spectral: titles each title keeps in the linear filter; bounds memory and the time of scoring."""
 
 
 def default() -> CfConfig:
@@ -32,6 +75,43 @@ def default() -> CfConfig:
     return CfConfig()
 
 
+def sparse() -> CfConfig:
+    """The spectral filter with every neighbour: the best lists, at some kilobytes a title."""
+    return replace(default(), method="spectral", spectral_neighbours=2**31 - 1)
+
+
+def gfcf() -> CfConfig:
+    """GF-CF as published (Shen et al. 2021): every neighbour, an ideal filter of 256 vectors."""
+    return replace(
+        sparse(),
+        spectral_member_exponent=0.5,
+        spectral_title_exponent=0.5,
+        spectral_rank=256,
+        spectral_iterations=0,
+        spectral_balanced=False,
+    )
+
+
 def test() -> CfConfig:
     """Small: for tests."""
-    return replace(default(), factors=8, sweeps=4)
+    return replace(default(), factors=8, sweeps=4, spectral_rank=8)
+
+
+def space() -> Space:
+    """What tuning may set."""
+    return {
+        "method": Choice(("auto", "ease", "ials", "spectral")),
+        "factors": Whole(16, 256, log=True),
+        "sweeps": Whole(3, 16),
+        "unobserved": Real(0.01, 1.0, log=True),
+        "regularisation": Real(0.0005, 0.2, log=True),
+        "frequency_exponent": Real(0.0, 1.5),
+        "init_scale": Real(0.01, 1.0, log=True),
+        "recent_half_life": Real(2.0, 200.0, log=True),
+        "ease_regularisation": Real(10.0, 5_000.0, log=True),
+        "ease_dropout": Real(0.0, 0.8),
+        "spectral_member_exponent": Real(0.2, 0.7),
+        "spectral_title_exponent": Real(0.2, 0.7),
+        "spectral_ideal": Real(0.0, 3.0),
+        "spectral_rank": Whole(16, 512, log=True),
+    }

@@ -1,21 +1,23 @@
-"""iALS: alternating ridge regressions over watched pairs and, by their Gram matrix, all others.
+"""Collaborative filtering by one of three methods, all linear in the history or solved from it.
 
-Hu, Koren, Volinsky, "Collaborative filtering for implicit feedback datasets", 2008; Rendle, Krichene,
-Zhang, Koren, "Revisiting the performance of iALS on item recommendation benchmarks", 2021. A member's
-vector is not stored: it is solved from the history in the query (fold-in), late titles weighing more.
+A member is not stored: what is known is the history in the query, whose late titles weigh more.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from matinee.models.base import Model, Progress, Query, Scores, TrainingSet
+from matinee.errors import ConfigError
+from matinee.models.base import Checkpoints, Model, Progress, Query, Scores, Start, TrainingSet
+from matinee.models.cf import ease, ials, spectral
+from matinee.models.cf.choose import Choice, choose
 from matinee.models.cf.config import CfConfig
 from matinee.models.histories import recency_weights
 from matinee.models.storage import read_model, write_model
@@ -23,53 +25,125 @@ from matinee.models.storage import read_model, write_model
 Vectors = npt.NDArray[np.float32]
 
 
+class Scorer(Protocol):
+    """What a method learned."""
+
+    def score(self, rows: sparse.csr_matrix) -> Scores:
+        """Scores, float32 [m, titles], of rows of weights at watched titles, float32 [m, titles]."""
+        ...
+
+    def arrays(self) -> Mapping[str, npt.NDArray[Any]]:
+        """What `save` writes."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Factors:
+    """iALS' title vectors, float32 [titles, factors], and their Gram matrix; members are solved for."""
+
+    titles: Vectors
+    gram: Vectors
+    config: CfConfig
+
+    def score(self, rows: sparse.csr_matrix) -> Scores:
+        """Predicted preference, near 0 for no watch and 1 for a sure one."""
+        scores: Scores = ials.fold_in(rows, self.titles, self.config, self.gram) @ self.titles.T
+        return scores
+
+    def arrays(self) -> Mapping[str, Vectors]:
+        """For saving."""
+        return {"titles": self.titles, "gram": self.gram}
+
+
 class CollaborativeFiltering(Model):
-    """Title vectors from training, member vectors from the query's history."""
+    """Scores by the config's method, or by the one chosen for the shape of the data."""
 
     def __init__(self, config: CfConfig) -> None:
         self.config = config
-        self._titles: Vectors = np.zeros((0, config.factors), dtype=np.float32)
-        self._gram: Vectors = np.zeros((config.factors, config.factors), dtype=np.float32)
+        self.choice: Choice | None = None
+        self._titles = 0
+        self._scorer: Scorer
 
-    def fit(self, data: TrainingSet, *, seed: int, progress: Progress | None = None) -> None:
-        """Alternate exact solves of rows and titles for `sweeps` rounds."""
+    def fit(
+        self,
+        data: TrainingSet,
+        *,
+        seed: int,
+        progress: Progress | None = None,
+        checkpoints: Checkpoints | None = None,
+        start: Start | None = None,
+    ) -> None:
+        """Relate the titles."""
         config = self.config
-        watched = _matrix(data.interactions.histories(), len(data.catalogue))
-        watchers = watched.T.tocsr()
-        scale = config.init_scale / np.sqrt(config.factors)
-        titles = np.random.default_rng(seed).normal(0, scale, (len(data.catalogue), config.factors))
-        self._titles = titles.astype(np.float32)
-        for sweep in range(config.sweeps):
-            rows = solve(watched, self._titles, config)
-            self._titles = solve(watchers, rows, config)
-            if progress:
-                progress(sweep + 1, config.sweeps, {})
-        self._gram = self._titles.T @ self._titles
+        self._titles = len(data.catalogue)
+        watched = _matrix(data.interactions.histories(), self._titles)
+        self.choice = choose(config, titles=self._titles, watches=watched.nnz)
+        match self.choice.method:
+            case "ials":
+                first = self._vectors_of(start)
+                ials.fit(watched, config, seed, progress, start=first, publish=self._take)
+            case "ease":
+                self._scorer = ease.fit(watched, config)
+            case "spectral":
+                self._scorer = spectral.fit(watched, config, seed)
+        if progress and self.choice.method != "ials":
+            progress(1, 1, {})
+
+    def _take(self, titles: Vectors) -> None:
+        """Score with these title vectors; they may be trained on."""
+        self._scorer = Factors(titles=titles, gram=titles.T @ titles, config=self.config)
+
+    def _vectors_of(self, start: Start | None) -> Vectors | None:
+        """Vectors to go on from, NaN for new titles; None where the earlier model holds none.
+
+        Raises:
+            ConfigError: they are of another length.
+        """
+        earlier = getattr(start.model, "_scorer", None) if start else None
+        if start is None or not isinstance(earlier, Factors):
+            return None
+        if earlier.titles.shape[1] != self.config.factors:
+            raise ConfigError(
+                f"cf.factors is {self.config.factors}, "
+                f"that of the model to go on from {earlier.titles.shape[1]}"
+            )
+        return np.where(start.titles[:, None] >= 0, earlier.titles[start.titles], np.float32(np.nan))
 
     def score(self, query: Query) -> Scores:
-        """Predicted preference, near 0 for no watch and 1 for a sure one, from the recent history."""
-        return self._folded(query, self.config.recent_half_life)
+        """Predicted preference from the recent history; zeros without one."""
+        return self._from_history(query, self.config.recent_half_life)
 
     def signals(self, query: Query) -> Mapping[str, Scores]:
         """`recent`: the score. `whole`: the same with every watch of the history weighing alike."""
-        return {"recent": self.score(query), "whole": self._folded(query, None)}
+        return {"recent": self.score(query), "whole": self._from_history(query, None)}
 
-    def _folded(self, query: Query, half_life: float | None) -> Scores:
+    def _from_history(self, query: Query, half_life: float | None) -> Scores:
         weights = [recency_weights(len(history), half_life) for history in query.histories]
-        rows = _matrix(query.histories, len(self._titles), weights)
-        members = solve(rows, self._titles, self.config, gram=self._gram)
-        return np.asarray(members @ self._titles.T, dtype=np.float32)
+        return self._scorer.score(_matrix(query.histories, self._titles, weights))
 
     def save(self, folder: Path) -> None:
-        """Write the title vectors."""
-        write_model(folder, config=self.config, arrays={"titles": self._titles, "gram": self._gram})
+        """Write what the method learned, and why it was chosen."""
+        assert self.choice is not None
+        write_model(
+            folder,
+            config=self.config,
+            arrays=self._scorer.arrays(),
+            facts={"titles": self._titles, **asdict(self.choice)},
+        )
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read the title vectors."""
-        config, arrays, _ = read_model(folder)
+        """Read what `save` wrote."""
+        config, arrays, facts = read_model(folder)
         model = cls(CfConfig(**config))
-        model._titles, model._gram = arrays["titles"], arrays["gram"]
+        model._titles, model.choice = facts["titles"], Choice(method=facts["method"], reason=facts["reason"])
+        match model.choice.method:
+            case "ials":
+                model._scorer = Factors(**arrays, config=model.config)
+            case "ease":
+                model._scorer = ease.Linear(**arrays)
+            case "spectral":
+                model._scorer = spectral.Filter.from_arrays(arrays)
         return model
 
 
@@ -83,49 +157,3 @@ def _matrix(
     values = np.concatenate([*weights, *empty]) if weights is not None else np.ones(len(columns))
     shape = (len(histories), titles)
     return sparse.csr_matrix((values.astype(np.float32), columns, bounds), shape=shape)
-
-
-def solve(rows: sparse.csr_matrix, other: Vectors, config: CfConfig, gram: Vectors | None = None) -> Vectors:
-    """The vectors that fit `rows` best given the other side's, float32 [rows, factors].
-
-    Args:
-        rows: weights of watched pairs, [rows, len(other)].
-        other: float32 [columns, factors].
-        gram: `other.T @ other` where it is at hand.
-    """
-    gram = other.T @ other if gram is None else gram
-    counts = np.diff(rows.indptr)
-    order = np.argsort(counts, kind="stable")
-    result = np.zeros((rows.shape[0], other.shape[1]), dtype=np.float32)
-    start = int(np.searchsorted(counts[order], 1))
-    while start < len(order):
-        # Rows of like length go together: blocks are padded to their longest row.
-        longest = min(counts[order[min(start + config.block, len(order)) - 1]], 2 * counts[order[start]] + 8)
-        stop = min(int(np.searchsorted(counts[order], longest, side="right")), start + config.block)
-        chosen = order[start:stop]
-        result[chosen] = _solve_block(rows, chosen, other, gram, config)
-        start = stop
-    return result
-
-
-def _solve_block(
-    rows: sparse.csr_matrix,
-    chosen: npt.NDArray[np.intp],
-    other: Vectors,
-    gram: Vectors,
-    config: CfConfig,
-) -> Vectors:
-    counts = np.diff(rows.indptr)[chosen]
-    slots = np.arange(counts.max())
-    held = slots[None, :] < counts[:, None]
-    places = np.where(held, rows.indptr[chosen][:, None] + slots[None, :], 0)
-    vectors = other[rows.indices[places]]
-    weights = np.where(held, rows.data[places], 0).astype(np.float32)
-    weighted = vectors * weights[:, :, None]
-    frequency = weights.sum(1) + config.unobserved * len(other)
-    ridge = config.regularisation * frequency**config.frequency_exponent
-    system = weighted.transpose(0, 2, 1) @ vectors + config.unobserved * gram
-    diagonal = np.arange(other.shape[1])
-    system[:, diagonal, diagonal] += ridge[:, None]
-    solution: Vectors = np.linalg.solve(system, weighted.sum(1)[:, :, None])[:, :, 0]
-    return solution

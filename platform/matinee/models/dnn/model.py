@@ -1,31 +1,39 @@
 """Two towers trained to rank the coming titles over all titles, at positions of members' histories.
 
-The sequence encoder follows Kang and McAuley, "Self-attentive sequential recommendation", 2018, with a
-learned recency bias in place of position embeddings.
+The sequence encoder follows Kang and McAuley, "Self-attentive sequential recommendation", 2018; by default
+with a learned recency bias in place of position embeddings, and with the softmax over all titles as loss.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.nn import functional
+from torch import nn
 
-from matinee.models.base import Model, Progress, Query, Scores, TrainingSet
-from matinee.models.content import Scaling, relations
+from matinee.errors import ConfigError
+from matinee.models.base import Checkpoints, Model, Progress, Query, Scores, Start, TrainingSet
+from matinee.models.content import Scaling
+from matinee.models.descent import Plan, descend
+from matinee.models.dnn.batches import Batches
 from matinee.models.dnn.config import DnnConfig
-from matinee.models.dnn.network import MemberTower, TitleTower
-from matinee.models.gradients import average_gradients, next_titles_loss, seeded, shard
+from matinee.models.dnn.exposures import Exposures
+from matinee.models.dnn.network import Head, MemberTower, Towers
+from matinee.models.dnn.steps import Judge, Steps, drawn_titles, held_out, last_states
+from matinee.models.dnn.titles import Known, take_over, title_tower
+from matinee.models.gradients import seeded, together
 from matinee.models.histories import in_sitting
 from matinee.models.positions import Positions, positions
-from matinee.models.storage import read_model, write_model
-from matinee.schema import Catalogue, Features
+from matinee.models.storage import Array, read_model, write_model
+from matinee.schema import Features
 
-Rows = npt.NDArray[np.int64]
+SHAPE = ("width", "heads", "layers", "length", "order", "context", "content")
+"""Fields of the config that a fit cannot change where it goes on from an earlier model."""
 
 
 class TwoTower(Model):
@@ -36,7 +44,9 @@ class TwoTower(Model):
         self._scaling = Scaling.measure(None)
         self._titles = torch.zeros(0, config.width)
         self._bias = torch.zeros(0)
+        self._known = Known(attributes=(), scaling=Scaling.measure(None), weights={})
         self._member = self._member_tower()
+        self._heads = nn.ModuleDict()
 
     def _member_tower(self) -> MemberTower:
         config = self.config
@@ -45,141 +55,196 @@ class TwoTower(Model):
             heads=config.heads,
             layers=config.layers,
             length=config.length,
-            recency=config.recency,
+            recency=config.recency if config.order == "recency" else None,
             dropout=config.dropout,
-            features=len(self._scaling.names),
+            features=len(self._scaling.names) if config.context else None,
         )
 
-    def fit(self, data: TrainingSet, *, seed: int, progress: Progress | None = None) -> None:
+    def fit(
+        self,
+        data: TrainingSet,
+        *,
+        seed: int,
+        progress: Progress | None = None,
+        checkpoints: Checkpoints | None = None,
+        start: Start | None = None,
+    ) -> None:
         """Train on `config.device`; under torch.distributed each worker takes its part of every batch."""
         config = self.config
         device = torch.device(config.device)
-        self._scaling = Scaling.measure(data.member_features)
+        before = self._earlier(start, data)
+        total = together if data.sharded else np.asarray
+        features = data.member_features if config.context else None
+        self._scaling = before._scaling if before else Scaling.measure(features, total=total)
         places = positions(data.interactions)
-        context = torch.from_numpy(_context(self._scaling, data.member_features, places)).to(device)
-        with seeded(seed) as generator:
-            member = self._member_tower().to(device)
-            title = _title_tower(data.catalogue, data.title_features, config.width).to(device)
-            bias = torch.nn.Parameter(_log_share(places.title, len(data.catalogue)).to(device))
-            parameters = [*member.parameters(), *title.parameters(), bias]
-            optimizer = torch.optim.AdamW(
-                parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+        context = torch.from_numpy(_context(self._scaling, features, places)).to(device)
+        held = held_out(places, seed) if config.patience else np.zeros(len(places), dtype=bool)
+        kept = data.interactions.take(np.sort(places.row[~held]))
+        learned = positions(kept)
+        counts = total(np.bincount(learned.title, minlength=len(data.catalogue)))
+        with seeded(seed):
+            member = self._member_tower()
+            title, attributes, scaling = title_tower(
+                data.catalogue,
+                data.title_features,
+                counts > 0,
+                width=config.width,
+                content=config.content,
             )
-            member.train()
-            title.train()
-            steps = config.epochs * -(-max(_run_count(places, config.length), 1) // config.batch)
-            step = 0
-            for epoch in range(config.epochs):
-                runs = _runs(places, config.length, epoch)
-                shuffled = torch.randperm(len(runs), generator=generator)
-                total = 0.0
-                batches = torch.split(shuffled, config.batch) if len(runs) else ()
-                for chosen in batches:
-                    _set_rate(optimizer, config.learning_rate, step, steps)
-                    loss = self._loss(
-                        member, title, bias, places, context, runs[shard(chosen).numpy()], generator
-                    )
-                    optimizer.zero_grad(set_to_none=True)
-                    loss.backward()  # type: ignore[no-untyped-call]
-                    average_gradients(parameters)
-                    torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-                    optimizer.step()
-                    total += loss.item()
-                    step += 1
-                if progress:
-                    progress(epoch + 1, config.epochs, {"loss": total / max(len(batches), 1)})
-        with torch.no_grad():
-            self._titles = title().cpu().contiguous()
-            self._bias = bias.detach().cpu().clone()
-        self._member = member.cpu().eval()
-
-    def _loss(
-        self,
-        member: MemberTower,
-        title: TitleTower,
-        bias: torch.Tensor,
-        places: Positions,
-        context: torch.Tensor,
-        runs: Rows,
-        generator: torch.Generator,
-    ) -> torch.Tensor:
-        """Loss over sampled positions of runs; a run is [first place, place after the last]."""
-        config = self.config
-        device = bias.device
-        slots = runs[:, :1] + np.arange(config.length)[None, :]
-        held = slots < runs[:, 1:]
-        history = torch.from_numpy(np.where(held, places.title[np.minimum(slots, len(places) - 1)], 0))
-        vectors = title()
-        # embedding and index_select: their gradients cost a fraction of plain indexing's.
-        titles = functional.embedding(history.to(device), vectors)
-        states = member.encode(titles, torch.from_numpy(held).to(device)).flatten(0, 1)
-        # State i of a run is the member before the title at slot i; the state after the last is left out.
-        rows, columns = np.nonzero(held)
-        kept = torch.rand(len(rows), generator=generator).numpy() < config.sampled
-        kept[0] = True
-        rows, columns = rows[kept], columns[kept]
-        at = slots[rows, columns]
-        targets, weights = places.coming(at, config.targets, config.target_decay)
-        told = context[torch.from_numpy(at).to(device)]
-        silent = torch.rand(len(at), generator=generator) < config.feature_dropout
-        told = torch.cat([told[:, :1], told[:, 1:] * (~silent)[:, None].to(device)], dim=1)
-        chosen = torch.from_numpy(rows * (config.length + 1) + columns).to(device)
-        members = member(states.index_select(0, chosen), told)
-        return next_titles_loss(
-            members,
-            vectors,
-            bias,
-            torch.from_numpy(targets).to(device),
-            torch.from_numpy(weights).to(device),
+        exposures = Exposures(data.outcomes, kept, learned) if data.outcomes is not None else None
+        with seeded(seed + 1):
+            outcomes = exposures.shares if exposures else {}
+            towers = Towers(member, title, _first_bias(counts, config), outcomes)
+        if start is not None and before is not None:
+            member.load_state_dict(before._member.state_dict())
+            take_over(title, attributes, scaling, before._known, start.titles)
+            for name in towers.heads.keys() & before._heads.keys():
+                towers.heads[name].load_state_dict(before._heads[name].state_dict())
+        towers.to(device)
+        batches = Batches(
+            learned,
+            length=config.length,
+            size=config.batch,
+            epochs=config.epochs,
+            seed=seed,
+            sharded=data.sharded,
         )
+        steps = Steps(
+            towers=towers,
+            places=learned,
+            context=context[torch.from_numpy(~held)],
+            batches=batches,
+            config=config,
+            exposures=exposures,
+        )
+        judge = Judge(
+            towers=towers,
+            histories=[places.title[places.start[at] : at].astype(np.int32) for at in np.flatnonzero(held)],
+            answers=torch.from_numpy(places.title[held]).to(device),
+            context=context[torch.from_numpy(held)],
+            length=config.length,
+        )
+        descend(
+            towers,
+            steps.loss,
+            Plan(
+                steps=batches.steps,
+                learning_rate=config.learning_rate,
+                warmup=0.1,
+                weight_decay=config.weight_decay,
+                clip=1.0,
+                precision=config.precision,
+                report_every=max(batches.steps // max(config.epochs, 1), 1),
+                patience=config.patience,
+            ),
+            seed=seed,
+            device=device,
+            progress=progress,
+            checkpoints=checkpoints,
+            validate=judge.figure if config.patience else None,
+            publish=lambda: self._take(towers, attributes, scaling),
+        )
+
+    @torch.no_grad()
+    def _take(self, towers: Towers, attributes: Sequence[str], scaling: Scaling) -> None:
+        """Score with the towers as they are; they may train on."""
+        self._titles = towers.title().cpu().contiguous()
+        self._bias = towers.bias.detach().cpu().clone()
+        self._member = deepcopy(towers.member).cpu().eval()
+        self._heads = deepcopy(towers.heads).cpu().eval()
+        weights = {name: value.detach().cpu().clone() for name, value in towers.title.state_dict().items()}
+        self._known = Known(attributes=attributes, scaling=scaling, weights=weights)
+
+    def _earlier(self, start: Start | None, data: TrainingSet) -> TwoTower | None:
+        """The model to go on from.
+
+        Raises:
+            ConfigError: it is another model, of another shape, or read other member features.
+        """
+        if start is None:
+            return None
+        if not isinstance(start.model, TwoTower):
+            raise ConfigError(f"a dnn goes on from a dnn; got {type(start.model).__name__}")
+        for name in SHAPE:
+            old, new = getattr(start.model.config, name), getattr(self.config, name)
+            if old != new:
+                raise ConfigError(f"dnn.{name} is {new!r}, that of the model to go on from {old!r}")
+        read = data.member_features.names if data.member_features and self.config.context else ()
+        if tuple(start.model._scaling.names) != tuple(read):
+            raise ConfigError(
+                f"member features are {list(read)}, those of the model to go on from "
+                f"{list(start.model._scaling.names)}"
+            )
+        return start.model
 
     @torch.no_grad()
     def score(self, query: Query) -> Scores:
         """Log-odds of titles as the next watches."""
-        length = self.config.length
-        longest = max((len(history) for history in query.histories), default=0)
-        width = min(max(longest, 1), length)
-        # Left-aligned, as in training: the state after the last title stands at the history's length.
-        block = np.zeros((len(query), width), dtype=np.int64)
-        counts = np.array([min(len(history), width) for history in query.histories], dtype=np.int64)
-        for row, history in enumerate(query.histories):
-            if counts[row]:
-                block[row, : counts[row]] = history[-counts[row] :]
-        known = torch.from_numpy(np.arange(width)[None, :] < counts[:, None])
-        states = self._member.encode(self._titles[torch.from_numpy(block)], known)
-        last = states[torch.arange(len(query)), torch.from_numpy(counts)]
-        flag = in_sitting(query.times, query.now).astype(np.float32)[:, None]
-        scaled = self._scaling.apply(query.member_features, len(query))
-        members = self._member(last, torch.from_numpy(np.concatenate([flag, scaled], axis=1)))
-        scores: Scores = (members @ self._titles.T + self._bias).numpy()
+        scores: Scores = torch.addmm(self._bias, self._members(query), self._titles.T).numpy()
         return scores
 
+    @torch.no_grad()
+    def signals(self, query: Query) -> Mapping[str, Scores]:
+        """`score`; and, where outcomes were learned, log-odds of a `click` on a title that is shown, of a
+        `play`, and of its `completion` once it is played."""
+        members = self._members(query)
+        found: dict[str, Scores] = {"score": torch.addmm(self._bias, members, self._titles.T).numpy()}
+        for name, head in self._heads.items():
+            assert isinstance(head, Head)
+            found[name] = head.every(members, self._titles, self._bias).numpy()
+        return found
+
+    def _members(self, query: Query) -> torch.Tensor:
+        states = last_states(self._member, self._titles, query.histories, self.config.length)
+        flag = in_sitting(query.times, query.now).astype(np.float32)[:, None]
+        scaled = self._scaling.apply(query.member_features, len(query))
+        found: torch.Tensor = self._member(states, torch.from_numpy(np.concatenate([flag, scaled], axis=1)))
+        return found
+
     def save(self, folder: Path) -> None:
-        """Write the member tower's parameters and the finished title vectors."""
+        """Write the finished title vectors, and the parameters of both towers."""
         arrays = {f"member.{name}": value.numpy() for name, value in self._member.state_dict().items()}
+        arrays |= {f"title.{name}": value.numpy() for name, value in self._known.weights.items()}
+        arrays |= {f"head.{name}": value.numpy() for name, value in self._heads.state_dict().items()}
         arrays |= {"titles": self._titles.numpy(), "bias": self._bias.numpy()}
-        arrays |= {"feature_mean": self._scaling.mean, "feature_spread": self._scaling.spread}
-        write_model(folder, config=self.config, arrays=arrays, facts={"features": list(self._scaling.names)})
+        facts: dict[str, Any] = {"attributes": list(self._known.attributes), "heads": list(self._heads)}
+        for name, scaling in (("feature", self._scaling), ("title_feature", self._known.scaling)):
+            arrays |= {f"{name}_mean": scaling.mean, f"{name}_spread": scaling.spread}
+            facts[f"{name}s"] = list(scaling.names)
+        write_model(folder, config=self.config, arrays=arrays, facts=facts)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read what `save` wrote."""
         config, arrays, facts = read_model(folder)
         model = cls(DnnConfig(**config))
-        model._scaling = Scaling(
-            names=tuple(facts["features"]), mean=arrays["feature_mean"], spread=arrays["feature_spread"]
-        )
+        model._scaling = _scaling("feature", arrays, facts)
         model._titles, model._bias = torch.from_numpy(arrays["titles"]), torch.from_numpy(arrays["bias"])
-        model._member = model._member_tower()
-        model._member.load_state_dict(
-            {
-                name.removeprefix("member."): torch.from_numpy(value)
-                for name, value in arrays.items()
-                if name.startswith("member.")
-            }
+        model._known = Known(
+            attributes=tuple(facts["attributes"]),
+            scaling=_scaling("title_feature", arrays, facts),
+            weights=_named("title.", arrays),
         )
+        model._member = model._member_tower()
+        model._member.load_state_dict(_named("member.", arrays))
         model._member.eval()
+        model._heads = nn.ModuleDict({name: Head(model.config.width) for name in facts["heads"]})
+        model._heads.load_state_dict(_named("head.", arrays))
         return model
+
+
+def _scaling(name: str, arrays: Mapping[str, Array], facts: Mapping[str, Any]) -> Scaling:
+    return Scaling(
+        names=tuple(facts[f"{name}s"]), mean=arrays[f"{name}_mean"], spread=arrays[f"{name}_spread"]
+    )
+
+
+def _named(prefix: str, arrays: Mapping[str, Array]) -> dict[str, torch.Tensor]:
+    return {
+        name.removeprefix(prefix): torch.from_numpy(value)
+        for name, value in arrays.items()
+        if name.startswith(prefix)
+    }
 
 
 def _context(scaling: Scaling, features: Features | None, places: Positions) -> npt.NDArray[np.float32]:
@@ -188,56 +253,9 @@ def _context(scaling: Scaling, features: Features | None, places: Positions) -> 
     return np.concatenate([places.sitting[:, None], scaled], axis=1)
 
 
-def _title_tower(catalogue: Catalogue, features: Features | None, width: int) -> TitleTower:
-    titles = len(catalogue)
-    found = relations(catalogue)
-    offsets = np.concatenate([[0], np.cumsum([len(relation.values) for relation in found])]).astype(np.int64)
-    title = np.concatenate([*(relation.title for relation in found), np.zeros(0, np.int64)])
-    value = np.concatenate(
-        [*(r.value + offset for r, offset in zip(found, offsets[:-1], strict=True)), np.zeros(0, np.int64)]
-    )
-    order = np.argsort(title, kind="stable")
-    scaled = Scaling.measure(features).apply(features, titles)
-    return TitleTower(
-        titles=titles,
-        width=width,
-        values=int(offsets[-1]),
-        attributes=torch.from_numpy(value[order]),
-        bounds=torch.from_numpy(np.searchsorted(title[order], np.arange(titles))),
-        features=torch.from_numpy(scaled),
-    )
-
-
-def _log_share(title: Rows, titles: int) -> torch.Tensor:
-    """Log share of watches per title, smoothed: where the bias starts."""
-    counts = np.bincount(title, minlength=titles) + 0.5
-    return torch.from_numpy(np.log(counts / counts.sum()).astype(np.float32))
-
-
-def _run_count(places: Positions, length: int) -> int:
-    return len(_runs(places, length, 0))
-
-
-def _runs(places: Positions, length: int, epoch: int) -> Rows:
-    """Cut histories into runs of at most `length`, int64 [runs, 2]; epochs cut at different places.
-
-    A member's first run is shorter in odd epochs, so that a title is seen early and late in runs.
-    """
-    firsts = np.flatnonzero(places.start == np.arange(len(places)))
-    bounds = []
-    for first in firsts:
-        stop = places.stop[first]
-        cut = first if epoch % 2 == 0 else first - length // 2
-        while cut < stop:
-            bounds.append((max(cut, first), min(cut + length, stop)))
-            cut += length
-    return np.array(bounds, dtype=np.int64).reshape(-1, 2)
-
-
-def _set_rate(optimizer: torch.optim.Optimizer, peak: float, step: int, steps: int) -> None:
-    warm = max(steps // 10, 1)
-    share = (
-        (step + 1) / warm if step < warm else 0.5 * (1 + math.cos(math.pi * (step - warm) / (steps - warm)))
-    )
-    for group in optimizer.param_groups:
-        group["lr"] = peak * min(max(share, 0.0), 1.0)
+def _first_bias(counts: npt.NDArray[Any], config: DnnConfig) -> torch.Tensor:
+    """Where each title's bias starts: at the logit that its share of watches, smoothed, gives it alone."""
+    logits = np.log((counts + 0.5) / (counts + 0.5).sum())
+    if config.loss != "softmax":
+        logits += np.log(len(counts) / (drawn_titles(config, len(counts)) or 1))
+    return torch.from_numpy(logits.astype(np.float32))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from matinee.models.space import Real, Space, Whole
+
 
 @dataclass(frozen=True, kw_only=True)
 class EnsembleConfig:
@@ -23,3 +25,8 @@ def default() -> EnsembleConfig:
 def test() -> EnsembleConfig:
     """As `default`: there is nothing to shrink."""
     return default()
+
+
+def space() -> Space:
+    """What tuning may set."""
+    return {"short_history": Whole(3, 40, log=True), "shrinkage": Real(0.3, 1000.0, log=True)}

@@ -87,9 +87,11 @@ def inner_set(data: TrainingSet, holdout: Holdout, *, title_features: Features |
             counts then include the held-out watches.
     """
     features = data.member_features
+    interactions = data.interactions.take(holdout.inner)
     return replace(
         data,
-        interactions=data.interactions.take(holdout.inner),
+        interactions=interactions,
+        outcomes=data.outcomes and data.outcomes.known_from(interactions),
         member_features=features and Features(names=features.names, values=features.values[holdout.inner]),
         title_features=title_features or data.title_features,
     )

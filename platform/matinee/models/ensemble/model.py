@@ -10,7 +10,7 @@ import numpy as np
 
 from matinee.errors import ConfigError
 from matinee.models import discover
-from matinee.models.base import Model, Progress, Query, Scores, TrainingSet
+from matinee.models.base import Checkpoints, Model, Progress, Query, Scores, Start, TrainingSet
 from matinee.models.ensemble.config import EnsembleConfig
 from matinee.models.ensemble.holdout import Holdout, inner_set, split_holdout
 from matinee.models.ensemble.weights import SEGMENTS, Weights, calibrate, learn, segments
@@ -40,7 +40,15 @@ class Ensemble(Model):
         ensemble._signals, ensemble._weights = self._signals, self._weights
         return ensemble
 
-    def fit(self, data: TrainingSet, *, seed: int, progress: Progress | None = None) -> None:
+    def fit(
+        self,
+        data: TrainingSet,
+        *,
+        seed: int,
+        progress: Progress | None = None,
+        checkpoints: Checkpoints | None = None,
+        start: Start | None = None,
+    ) -> None:
         """Fit the members on the inner part, learn weights on the held-out one, refit members on `data`.
 
         Raises:

@@ -31,19 +31,20 @@ class Edges:
         triple: (source node type, relation, target node type).
         source: int64 [edges]; a pair that repeats weighs as often.
         target: int64 [edges].
+        weight: float32 [edges]; None: 1 / sqrt(the source's edges of this relation x the target's).
     """
 
     triple: Triple
     source: npt.NDArray[np.int64]
     target: npt.NDArray[np.int64]
+    weight: npt.NDArray[np.float32] | None = None
 
 
 class Propagation(Protocol):
-    """Normalised sums of source vectors at each relation's targets."""
+    """Weighted sums of source vectors at each relation's targets."""
 
     def gather(self, triple: Triple, vectors: torch.Tensor) -> torch.Tensor:
-        """[sources, width] to [targets, width]: the sum over edges of the source's vector, divided by
-        the square root of the source's and of the target's number of edges of this relation."""
+        """[sources, width] to [targets, width]: the sum over the target's edges of weight times source."""
         ...
 
 
@@ -78,23 +79,43 @@ class DglPropagation:
         dgl = import_dgl()
         pairs = {e.triple: (torch.from_numpy(e.source), torch.from_numpy(e.target)) for e in edges}
         self.graph = dgl.heterograph(pairs, num_nodes_dict=dict(nodes))
-        self._sum = dgl.ops.copy_u_sum
-        self._parts = {}
-        for triple in pairs:
-            part = self.graph[triple]
+        self._ops = dgl.ops
+        self._scales: dict[Triple, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._weights: dict[Triple, torch.Tensor] = {}
+        for relation in edges:
+            if relation.weight is not None:
+                self._weights[relation.triple] = torch.from_numpy(relation.weight)[:, None]
+                continue
+            part = self.graph[relation.triple]
             # Plain sums between scaled nodes: ten times faster here than edge weights.
-            self._parts[triple] = (part, _scale(part.out_degrees()), _scale(part.in_degrees()))
+            self._scales[relation.triple] = _scale(part.out_degrees()), _scale(part.in_degrees())
 
     def gather(self, triple: Triple, vectors: torch.Tensor) -> torch.Tensor:
         """See `Propagation`."""
-        part, out, into = self._parts[triple]
-        result: torch.Tensor = self._sum(part, vectors * out) * into
+        part = self.graph[triple]
+        if triple in self._weights:
+            weighted: torch.Tensor = self._ops.u_mul_e_sum(part, vectors, self._weights[triple])
+            return weighted
+        out, into = self._scales[triple]
+        result: torch.Tensor = self._ops.copy_u_sum(part, vectors * out) * into
         return result
 
 
 def _scale(degrees: torch.Tensor) -> torch.Tensor:
     scale: torch.Tensor = degrees.clamp(min=1).float().rsqrt()[:, None]
     return scale
+
+
+def degree_weights(relation: Edges, shape: tuple[int, int]) -> npt.NDArray[np.float32]:
+    """1 / sqrt(the source's edges x the target's) of each edge, float32 [edges].
+
+    Args:
+        shape: (targets, sources).
+    """
+    into = np.bincount(relation.target, minlength=shape[0])[relation.target]
+    out = np.bincount(relation.source, minlength=shape[1])[relation.source]
+    weight: npt.NDArray[np.float32] = (1 / np.sqrt(into.astype(np.float64) * out)).astype(np.float32)
+    return weight
 
 
 class SparsePropagation:
@@ -104,12 +125,8 @@ class SparsePropagation:
         self._matrices: dict[Triple, tuple[torch.Tensor, torch.Tensor]] = {}
         for relation in edges:
             shape = nodes[relation.triple[2]], nodes[relation.triple[0]]
-            ones = np.ones(len(relation.source), dtype=np.float32)
-            counts = sparse.coo_matrix((ones, (relation.target, relation.source)), shape=shape).tocsr()
-            counts.sum_duplicates()
-            into = 1 / np.sqrt(np.maximum(counts.sum(axis=1), 1))
-            out = 1 / np.sqrt(np.maximum(counts.sum(axis=0), 1))
-            matrix = sparse.csr_matrix(counts.multiply(into).multiply(out))
+            weight = degree_weights(relation, shape) if relation.weight is None else relation.weight
+            matrix = sparse.csr_matrix((weight, (relation.target, relation.source)), shape=shape)
             self._matrices[relation.triple] = (_csr(matrix, device), _csr(matrix.T.tocsr(), device))
 
     def gather(self, triple: Triple, vectors: torch.Tensor) -> torch.Tensor:

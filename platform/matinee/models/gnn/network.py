@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
 
-from matinee.models.base import TrainingSet
-from matinee.models.content import Scaling, relations
+from matinee.models.content import Relation
 from matinee.models.gnn.graph import Edges, Propagation
 from matinee.models.positions import Positions
 
 
-def graph_edges(data: TrainingSet, places: Positions, follows: int) -> tuple[dict[str, int], list[Edges]]:
+def graph_edges(
+    places: Positions, attributes: Sequence[Relation], *, members: int, titles: int, follows: int
+) -> tuple[dict[str, int], list[Edges]]:
     """Node counts by type, and relations.
 
     Node types: member, title, and one per attribute of the catalogue. Relations: member watched title
     (and back), title followed by title (and back), attribute of title (and back).
     """
-    nodes = {"member": len(data.interactions.member_ids), "title": len(data.catalogue)}
+    nodes = {"member": members, "title": titles}
     edges = _both("member", "watched", "title", places.member, places.title)
     source, target = _followers(places, follows)
     edges += _both("title", "followed", "title", source, target)
-    for relation in relations(data.catalogue):
+    for relation in attributes:
         nodes[relation.name] = len(relation.values)
         edges += _both(relation.name, "of", "title", relation.value, relation.title)
     return nodes, edges
@@ -95,11 +96,18 @@ class Propagator(nn.Module):
             nn.init.normal_(self.statistics.weight, std=0.02)
         self.register_buffer("features", features, persistent=False)
 
-    def forward(self, graph: Propagation) -> torch.Tensor:
-        """Title vectors [titles, width]."""
-        vectors: dict[str, torch.Tensor] = dict(self.start.items())
+    def forward(self, graph: Propagation, nodes: Mapping[str, torch.Tensor] | None = None) -> torch.Tensor:
+        """Title vectors [titles, width].
+
+        Args:
+            nodes: the nodes of `graph` by type, int64 positions; None: all.
+        """
+        vectors: dict[str, torch.Tensor] = {
+            kind: start if nodes is None else start[nodes[kind]] for kind, start in self.start.items()
+        }
         if self.statistics is not None:
-            vectors["title"] = vectors["title"] + self.statistics(self.features)
+            features = self.features if nodes is None else self.features[nodes["title"]]
+            vectors["title"] = vectors["title"] + self.statistics(features)
         rounds = [vectors["title"]]
         for layer in range(self.layers):
             if WATCHED in self.place:
@@ -143,8 +151,14 @@ class Reader(nn.Module):
         return mixed
 
 
-def title_inputs(data: TrainingSet) -> torch.Tensor:
-    """Scaled title features, float32 [titles, f]; no columns where there are none."""
-    return torch.from_numpy(
-        Scaling.measure(data.title_features).apply(data.title_features, len(data.catalogue))
-    )
+class Network(nn.Module):
+    """Everything that learns: propagation, the reading of histories, and a bias per title.
+
+    Args:
+        bias: float32 [titles], where the bias starts.
+    """
+
+    def __init__(self, propagator: Propagator, reader: Reader, bias: torch.Tensor) -> None:
+        super().__init__()
+        self.propagator, self.reader = propagator, reader
+        self.bias = nn.Parameter(bias)

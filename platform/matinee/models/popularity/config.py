@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from matinee.models.space import Choice, Space
+
 
 @dataclass(frozen=True, kw_only=True)
 class PopularityConfig:
@@ -23,3 +25,8 @@ def default() -> PopularityConfig:
 def test() -> PopularityConfig:
     """As `default`: there is nothing to shrink."""
     return default()
+
+
+def space() -> Space:
+    """What tuning may set."""
+    return {"half_life_days": Choice((None, 365.0, 180.0, 90.0, 30.0, 14.0, 7.0, 3.0, 1.0))}

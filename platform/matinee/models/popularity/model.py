@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from matinee.models.base import Model, Progress, Query, Scores, TrainingSet
+from matinee.models.base import Checkpoints, Model, Progress, Query, Scores, Start, TrainingSet
 from matinee.models.popularity.config import PopularityConfig
 from matinee.models.storage import read_model, write_model
 
@@ -25,7 +25,15 @@ class Popularity(Model):
         self._days = np.zeros(0, dtype=np.int64)
         self._by_day = np.zeros((0, 0), dtype=np.float32)
 
-    def fit(self, data: TrainingSet, *, seed: int, progress: Progress | None = None) -> None:
+    def fit(
+        self,
+        data: TrainingSet,
+        *,
+        seed: int,
+        progress: Progress | None = None,
+        checkpoints: Checkpoints | None = None,
+        start: Start | None = None,
+    ) -> None:
         """Count watches in all and by UTC day."""
         watched = data.interactions
         titles = len(data.catalogue)
