@@ -102,6 +102,8 @@ class Training(Section):
     """Groups of Ray Train workers that fit different models side by side; each takes about 2 GiB."""
     device: Literal["auto", "cpu", "gpu"] = "auto"
     """auto: a GPU where the cluster has one."""
+    replay_events: int = Field(2_000, ge=1)
+    """Most events that prequential replay asks about; of more, a seeded sample of this many."""
 
 
 class Serving(Section):
