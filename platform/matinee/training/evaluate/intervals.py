@@ -42,7 +42,7 @@ def estimate(
     wanted = list(metrics)
     own = [name for name in wanted if not np.isnan(judged.values.get(name, np.nan)).all()]
     pooled = [name for name in wanted if name in POOLED]
-    values = np.array([judged.values[name] for name in own]).reshape(len(own), -1).T
+    values = np.array([judged.values[name] for name in own]).reshape(len(own), len(judged.members)).T
     known = ~np.isnan(values)
     owner = _owners(judged)
     sums, counts = _totals(np.where(known, values, 0), owner), _totals(known, owner)
