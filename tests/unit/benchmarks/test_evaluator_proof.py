@@ -26,6 +26,7 @@ def folder(tmp_path: Path) -> Path:
 def test_scores_are_those_of_the_formula(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(evaluator_proof, "RANK", 4)
     watched = (np.random.default_rng(0).random((30, 12)) < 0.4).astype(float)
+    watched[np.arange(30), np.arange(30) % 12] = 1
     member, title = np.nonzero(watched)
     train = Interactions(
         member_ids=[str(i) for i in range(30)],
