@@ -101,7 +101,7 @@ class Cases:
         seen = [place[history[self.offered[history]]] for history in self.query.histories]
         lists = evaluate.top(scores[:, self.offered], [each.astype(np.int32) for each in seen])
         relevant = [place[titles].astype(np.int32) for titles in self.relevant]
-        return evaluate.outcome(lists, relevant, np.zeros((int(self.offered.sum()), 1), np.bool_)).values
+        return evaluate.accuracy(lists, relevant, int(self.offered.sum()))
 
 
 def cold_cases(held: Split, *, offered: Mask) -> Cases:

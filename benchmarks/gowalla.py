@@ -8,7 +8,6 @@ takes of settings was chosen on a hold-out of the training part.
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
 import time
 from collections.abc import Mapping
@@ -17,14 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import scipy
 
 from benchmarks.common import arguments, machine, skipped
 from benchmarks.questions import SHARED, bare_catalogue
 from matinee.models.base import Model, TrainingSet
 from matinee.models.cf import SPEC
-from matinee.schema import Interactions
+from matinee.sources.published import read_user_split
 from matinee.training import evaluate
 
 NAME = "gowalla"
@@ -92,8 +90,8 @@ def measure(split: evaluate.Split, config: Any) -> Mapping[str, float]:
     between = time.perf_counter()
     lists = evaluate.rank(model.score, cases.query)
     ranked = time.perf_counter()
-    judged = evaluate.outcome(lists, cases.relevant, np.zeros((cases.titles, 1), dtype=bool))
-    figures = {metric: float(judged.values[metric].mean()) for metric in METRICS}
+    values = evaluate.accuracy(lists, cases.relevant, cases.titles)
+    figures = {metric: float(values[metric].mean()) for metric in METRICS}
     return {**figures, "fit_s": between - begun, "rank_s": ranked - between}
 
 
@@ -106,30 +104,8 @@ def fitted(split: evaluate.Split, config: Any) -> Model:
 
 
 def read(folder: Path) -> evaluate.Split:
-    """The split as published: member, titles by line."""
-    pairs = [_pairs(folder / f"{part}.txt.gz") for part in ("train", "test")]
-    members, titles = (max(int(part[side].max()) for part in pairs) + 1 for side in (0, 1))
-
-    def interactions(member: npt.NDArray[np.int32], title: npt.NDArray[np.int32]) -> Interactions:
-        return Interactions(
-            member_ids=[str(i) for i in range(members)],
-            title_ids=[str(i) for i in range(titles)],
-            member=member,
-            title=title,
-            time=np.zeros(len(member), np.int64),
-            value=np.full(len(member), np.nan, np.float32),
-        )
-
-    train, test = (interactions(*part) for part in pairs)
-    rows = np.arange(len(train) + len(test))
-    return evaluate.Split(train=train, test=test, train_rows=rows[: len(train)], test_rows=rows[len(train) :])
-
-
-def _pairs(path: Path) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-    with gzip.open(path, "rt") as file:
-        lines = [np.array(line.split(), dtype=np.int32) for line in file]
-    member = np.repeat([line[0] for line in lines], [len(line) - 1 for line in lines])
-    return member.astype(np.int32), np.concatenate([line[1:] for line in lines])
+    """The split as published."""
+    return evaluate.given(*read_user_split(folder / "train.txt.gz", folder / "test.txt.gz"))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""Run both evaluation protocols on the home's data, or show the figures of a registered version.
+"""Run evaluation protocols on the home's data, or show the figures of a registered version.
 
-    python jobs/evaluate.py [--home HOME] [--preset NAME] [--seed N] [--address RAY] [--json]
-    python jobs/evaluate.py --version champion [--home HOME] [--json]
+    python jobs/evaluate.py [--protocol NAME]... [--preset NAME] [--home HOME] [--seed N] [--address RAY]
+    python jobs/evaluate.py --version champion [--home HOME]
+    ... [--json] [--plot FILE.png]
     ray job submit --address URL --working-dir . --runtime-env-json '{"py_modules": ["platform/matinee"]}' \\
         -- python jobs/evaluate.py --home HOME
 
@@ -19,6 +20,13 @@ from typing import Any
 from matinee.config import Settings, load_settings
 from matinee.errors import MatineeError
 
+PROTOCOLS = {
+    "prequential": "prequential",
+    "per-member": "per_member",
+    "global": "global_time",
+    "leave-one-out": "leave_one_out",
+}
+
 
 def main() -> int:
     """Parse, build, run, close; returns the exit status."""
@@ -28,24 +36,37 @@ def main() -> int:
     parser.add_argument("--preset", help="preset of the models (default: the setting training.preset)")
     parser.add_argument("--seed", type=int)
     parser.add_argument("--address", help="a running Ray cluster")
+    parser.add_argument(
+        "--protocol",
+        action="append",
+        choices=PROTOCOLS,
+        help="again for more (default: prequential, per-member and global)",
+    )
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    parser.add_argument("--plot", type=Path, help="draw NDCG@20 into this PNG file")
     args = parser.parse_args()
     try:
         settings = load_settings({"home": args.home, "seed": args.seed, "ray_address": args.address})
-        figures = _registered(settings, args.version) if args.version else _run(settings, args.preset)
+        if args.version:
+            figures = _registered(settings, args.version)
+        else:
+            figures = _run(settings, args.preset, args.protocol or list(PROTOCOLS)[:3])
     except MatineeError as failure:
         print(f"evaluate: {failure}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
+    from matinee.training.evaluate import report
+
+    panels = report.from_json(figures["panels"])
+    if args.plot:
+        report.plot(panels, args.plot)
     if args.json:
         print(json.dumps(figures))
         return 0
     from rich.console import Console
 
-    from matinee.training.tables import tables
-
-    for table in tables(figures["models"], figures["models_global"]):
+    for table in report.tables(panels):
         Console().print(table)
     return 0
 
@@ -58,15 +79,22 @@ def _registered(settings: Settings, version: str) -> dict[str, Any]:
     return figures
 
 
-def _run(settings: Settings, preset: str | None) -> dict[str, Any]:
+def _run(settings: Settings, preset: str | None, protocols: list[str]) -> dict[str, Any]:
     from matinee.local.cluster import connect
     from matinee.models import discover
     from matinee.training import pipeline
+    from matinee.training.evaluate import report
 
+    chosen = [PROTOCOLS[name] for name in dict.fromkeys(protocols)]
     configs = pipeline.presets(settings, discover(), preset or settings.training.preset)
     with connect(settings):
-        found = pipeline.evaluate_models(settings, pipeline.read(settings), configs)
-    return {"models": found.models, "models_global": found.models_global, "margins": found.margins}
+        found = pipeline.evaluate_models(settings, pipeline.read(settings), configs, protocols=chosen)
+    return {
+        "models": found.models,
+        "models_global": found.models_global,
+        "margins": found.margins,
+        "panels": report.to_json(found.panels),
+    }
 
 
 if __name__ == "__main__":

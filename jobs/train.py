@@ -1,4 +1,4 @@
-"""Evaluate every model under both protocols, fit the ensemble on everything and register it as champion.
+"""Evaluate every model, fit the ensemble on everything and register it as champion.
 
     python jobs/train.py [--home HOME] [--preset NAME] [--from VERSION] [--seed N] [--address RAY] [--json]
     ray job submit --address URL --working-dir . --runtime-env-json '{"py_modules": ["platform/matinee"]}' \\
@@ -67,10 +67,10 @@ def _moved() -> Callable[[float, float, str | None], None]:
 def _show(report: TrainingReport) -> None:
     from rich.console import Console
 
-    from matinee.training.tables import tables
+    from matinee.training.evaluate.report import tables
 
     console = Console()
-    for table in tables(report.models, report.models_global):
+    for table in tables(report.panels):
         console.print(table)
     version = report.version
     console.print(f"{version.name} version {version.version} is champion; card: {version.path}/card.md")

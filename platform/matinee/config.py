@@ -102,6 +102,8 @@ class Training(Section):
     """Groups of Ray Train workers that fit different models side by side; each takes about 2 GiB."""
     device: Literal["auto", "cpu", "gpu"] = "auto"
     """auto: a GPU where the cluster has one."""
+    replay_events: int = Field(2_000, ge=1)
+    """Most events that prequential replay asks about; of more, a seeded sample of this many."""
     max_failures: int = Field(3, ge=0)
     """How often a group of workers that lost one is started again; its fit goes on from the checkpoint."""
     checkpoint_steps: int = Field(100, ge=1)

@@ -18,6 +18,7 @@ from matinee.models.bundle import load_bundle
 from matinee.registry.mlflow import CHAMPION, Registry
 from matinee.schema import CATALOGUE_SCHEMA, LAKE_SCHEMA, Catalogue
 from matinee.training import loop, pipeline
+from matinee.training.evaluate.report import from_json
 from matinee.training.tasks import FitTask
 
 MEMBERS, TITLES, WATCHES, HOUR = 40, 60, 24, 3_600_000_000
@@ -88,6 +89,10 @@ def test_the_champion_is_whole(home: Settings, trained: pipeline.TrainingReport)
     assert set(trained.models) == {"popularity", "cf", "dnn", "gnn", "ensemble"}
     assert set(trained.models_global["ensemble"]) >= {"cold", "all"}
     assert version.metrics["ndcg@20"] == trained.models["ensemble"]["ndcg@20"]
+    panels = from_json(figures["panels"])
+    assert panels == trained.panels
+    assert next(iter(panels)) == "prequential replay"
+    assert version.metrics["prequential.mrr@20"] == panels["prequential replay"]["ensemble"]["mrr@20"].value
     assert (folder / "card.md").read_text().count("\n## ") >= 10
     assert sorted(path.name for path in (folder / "plots").iterdir()) == ["loss.png", "ndcg_at_20.png"]
     wanted = {"data_snapshot", "feature_service", "code_version", "hardware", "seed", "weights_digest"}

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from matinee.config import Settings
 from matinee.errors import NotFound
@@ -82,6 +81,7 @@ def _loop(settings: Settings, platform: Platform, dataset: Any, stages: Stages) 
     from matinee.features import batch
     from matinee.registry.mlflow import Registry
     from matinee.training import pipeline
+    from matinee.training.evaluate.report import to_json
 
     with stages.stage("ingest", "events through the broker to lake and features") as step:
         sent = send(settings, platform.bootstrap, dataset, faults=FAULTS)
@@ -100,7 +100,7 @@ def _loop(settings: Settings, platform: Platform, dataset: Any, stages: Stages) 
         compared = batch.compare(settings)
         step.figures(**_figures(built), **_agreement(compared))
 
-    with stages.stage("train", "popularity, cf, dnn, gnn, ensemble; two protocols; register") as step:
+    with stages.stage("train", "popularity, cf, dnn, gnn, ensemble; three protocols; register") as step:
         try:
             trained = Registry(settings).get(settings.serving.model, "champion")
             figures = json.loads((Path(trained.path) / "metrics.json").read_text())
@@ -108,7 +108,11 @@ def _loop(settings: Settings, platform: Platform, dataset: Any, stages: Stages) 
         except NotFound:
             outcome = pipeline.train(settings, progress=step.move)
             trained = outcome.version
-            figures = {"models": outcome.models, "models_global": outcome.models_global}
+            figures = {
+                "models": outcome.models,
+                "models_global": outcome.models_global,
+                "panels": to_json(outcome.panels),
+            }
             step.figures(version=trained.version, **outcome.seconds)
         step.figures(**{f"{name}_ndcg@20": row["ndcg@20"] for name, row in figures["models"].items()})
 
@@ -141,6 +145,7 @@ def _loop(settings: Settings, platform: Platform, dataset: Any, stages: Stages) 
         "features": compared,
         "models": figures["models"],
         "models_global": figures["models_global"],
+        "panels": figures["panels"],
         "model_version": trained.version,
         "requests": asdict(requests),
         "freshness_s": asdict(fresh),
@@ -160,29 +165,16 @@ def _print(console: Console, stages: Stages, report: dict[str, Any], path: Path,
     if as_json:
         print(json.dumps(report))
         return
+    from matinee.training.evaluate.report import from_json, tables
+
     console.print(stages.table())
-    for title, models in (
-        ("per member: the last fifth of each member's events", report["models"]),
-        ("global in time, warm members", _part(report["models_global"], "warm")),
-        ("global in time, all members", _part(report["models_global"], "all")),
-    ):
-        table = Table("model", "Recall@20", "NDCG@10", "NDCG@20", title=title)
-        for name, row in models.items():
-            cells = []
-            for metric in ("recall@20", "ndcg@10", "ndcg@20"):
-                low, high = row[f"{metric}_interval"]
-                cells.append(f"{row[metric]:.4f} [{low:.4f}, {high:.4f}]")
-            table.add_row(name, *cells)
+    for table in tables(from_json(report["panels"]), ("recall@20", "ndcg@10", "ndcg@20")):
         console.print(table)
     console.print(
         f"{report['seconds']:.0f} s, at most {report['peak_rss_mib']:,.0f} MiB in all processes; "
         f"the same as JSON in {path}",
         highlight=False,
     )
-
-
-def _part(models: dict[str, Any], part: str) -> dict[str, Any]:
-    return {name: row[part] for name, row in models.items()}
 
 
 def _serve_on(console: Console, platform: Platform, dataset: Any) -> None:

@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+from matinee.features.titles import genre_names
 from matinee.registry.card import CardFacts, Table
 from matinee.schema import Catalogue, Interactions
-from matinee.training.evaluate import WARM_EVENTS
-from matinee.training.judge import BASELINE, Judged, bands, margins, overall, warmth
+from matinee.training import evaluate
+from matinee.training.evaluate import HEADLINE, WARM_EVENTS, Outcome
+from matinee.training.evaluate.report import Figures, Panels
+from matinee.training.judge import BASELINE, LEAST_MEMBERS, TITLES, Judged, bands, segments
 from matinee.training.snapshot import Snapshot
 
 METRICS_TEXT = {
     "recall@20": "share of a member's held-out titles that stand in their list of 20.",
     "ndcg@10, ndcg@20": "how high in the list they stand; 1 is the best possible order.",
+    "mrr@20": "1 / the place of the first of them, 0 where the list has none.",
     "coverage": "share of the catalogue that stands in at least one member's list of 20.",
     "diversity": "mean over the pairs of a list of 1 - shared genres / all genres of the two titles.",
     "[low, high]": "95% bootstrap interval over members. Every title the member had not watched was ranked.",
@@ -27,8 +31,8 @@ def facts(
     interactions: Interactions,
     catalogue: Catalogue,
     snapshot: Snapshot,
-    per_member: Judged,
-    global_time: Judged,
+    panels: Panels,
+    judged: Mapping[str, Judged],
     training: Mapping[str, str],
     lineage: Mapping[str, str],
     seed: int,
@@ -39,41 +43,47 @@ def facts(
         name: of the registered model.
         combined: the evaluated model that is registered.
     """
-    split = warmth(global_time, seed=seed)
-    counts = {
-        "warm": int((global_time.known >= WARM_EVENTS).sum()),
-        "cold": int((global_time.known == 0).sum()),
-        "all": len(global_time.known),
+    replayed = judged["prequential"]
+    counts = {TITLES[protocol]: _counted(one) for protocol, one in judged.items()}
+    own = replayed.outcomes[combined]
+    ahead = {
+        f"over {other}": {
+            "ndcg@20": evaluate.difference(own, outcome, "ndcg@20", seed=seed),
+            **_times(own, outcome, seed),
+        }
+        for other, outcome in replayed.outcomes.items()
+        if other != combined
     }
-    banded = bands(per_member, combined, seed=seed)
-    ahead = margins(per_member, combined, seed=seed)
+    genres = genre_names(catalogue)
+    parts = segments(replayed, combined, evaluate.genre_matrix(catalogue), genres, seed=seed)
     tables = [
         Table(
-            title="Per member",
-            text=(
-                "Each member's first 80% of watches are known, the rest is to be foreseen. "
-                f"{len(per_member.known):,} members."
-            ),
-            rows=overall(per_member, seed=seed),
-        ),
+            title=title[0].upper() + title[1:],
+            text=" ".join([_TEXTS[title], counts.get(title, "")]).strip(),
+            rows={model: _shown(figures) for model, figures in models.items()},
+        )
+        for title, models in panels.items()
+    ]
+    tables[1:1] = [
         Table(
             title=f"{combined} against the others",
-            text="How much higher its NDCG@20 is on the same members; an interval above 0 is a difference.",
-            rows={f"over {other}": {"ndcg@20": estimate} for other, estimate in ahead.items()},
+            text=(
+                "Prequential replay, on the same events: how much higher its NDCG@20 is (a difference where "
+                "the interval is above 0), and how many times the other's (above 1)."
+            ),
+            rows=ahead,
         ),
-        *(
-            Table(
-                title=f"Global in time, {segment} members",
-                text=_SEGMENTS[segment] + f" {counts[segment]:,} members.",
-                rows={model: segments[segment] for model, segments in split.items()},
-            )
-            for segment in split[combined]
+        _parts_table(
+            f"{combined} by how much is known",
+            "Prequential replay, by the watches known at the moment.",
+            bands(replayed, combined, seed=seed),
         ),
-        Table(
-            title=f"{combined} by how much is known",
-            text="Per member, by the watches known before the test.",
-            rows={band: figures for band, (_, figures) in banded.items()},
-            members={band: members for band, (members, _) in banded.items()},
+        _parts_table(
+            f"{combined} by kind of member and title",
+            "Prequential replay. New: not in the training part; light and heavy: up to and above the median "
+            "of training watches. By title: only events whose title is of that kind. Kinds with "
+            f"{LEAST_MEMBERS} members or more.",
+            parts,
         ),
     ]
     return CardFacts(
@@ -117,11 +127,42 @@ def facts(
     )
 
 
-_SEGMENTS = {
-    "warm": f"The first 80% of all watches in time are known; members with at least {WARM_EVENTS} of them.",
-    "cold": "The first 80% of all watches in time are known; members with none of them.",
-    "all": "The first 80% of all watches in time are known; everyone who watches afterwards.",
+_GLOBAL = "The first 80% of all watches in time are known;"
+
+_TEXTS = {
+    TITLES["prequential"]: (
+        "Models learned from the first 80% of all watches in time. A later watch is asked about just before "
+        "it happened, with everything of the member before it known: one title is right."
+    ),
+    TITLES["per_member"]: "Each member's first 80% of watches are known, the rest is to be foreseen.",
+    f"{TITLES['global_time']}, warm members": f"{_GLOBAL} members with at least {WARM_EVENTS} of them.",
+    f"{TITLES['global_time']}, cold members": f"{_GLOBAL} members with none of them.",
+    f"{TITLES['global_time']}, all members": f"{_GLOBAL} everyone who watches afterwards.",
 }
+
+
+def _counted(judged: Judged) -> str:
+    cases, members = len(judged.cases), len(set(judged.cases.members.tolist()))
+    return f"{members:,} members." if cases == members else f"{cases:,} events of {members:,} members."
+
+
+def _times(own: Outcome, other: Outcome, seed: int) -> Figures:
+    if not other.values["ndcg@20"].any():
+        return {}
+    return {"times": evaluate.ratio(own, other, "ndcg@20", seed=seed)}
+
+
+def _shown(figures: Figures) -> Figures:
+    return {metric: figures[metric] for metric in HEADLINE if metric in figures}
+
+
+def _parts_table(title: str, text: str, parts: Mapping[str, tuple[int, Figures]]) -> Table:
+    return Table(
+        title=title,
+        text=text,
+        rows={name: figures for name, (_, figures) in parts.items()},
+        members={name: members for name, (members, _) in parts.items()},
+    )
 
 
 def _date(time: int) -> str:

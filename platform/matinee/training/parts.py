@@ -14,7 +14,7 @@ from matinee.features.transforms import VIEWS, WATCH_SCHEMA
 from matinee.features.vectors import title_vector
 from matinee.models.base import TrainingSet
 from matinee.schema import Catalogue, Features, Interactions
-from matinee.training.evaluate import Cases, Rows, Split, cases
+from matinee.training.evaluate import Cases, Rows, Split, cases, replay
 
 
 def protocol_set(
@@ -32,6 +32,15 @@ def protocol_set(
         title_features=title_features(split.train, catalogue),
     )
     return learned, cases(split, member_features=_rows(member_features, split.test_rows))
+
+
+def replay_set(split: Split, member_features: Features | None, *, limit: int, seed: int) -> Cases:
+    """The events of a split in time, each asked about just before it happened; at most `limit` of them.
+
+    Args:
+        member_features: aligned with the interactions that were split.
+    """
+    return replay(split, member_features=_rows(member_features, split.test_rows), limit=limit, seed=seed)
 
 
 def title_features(interactions: Interactions, catalogue: Catalogue) -> Features:

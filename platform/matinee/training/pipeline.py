@@ -1,6 +1,6 @@
 """The training stage: from lake and feature store to a registered version.
 
-Both protocols are run for every model, then the members of the ensemble are fitted on everything and
+Every model is evaluated under the protocols, then the members of the ensemble are fitted on everything and
 registered with the combination that the per-member protocol learned. All fits are independent of each
 other and go to the cluster at once; nothing is registered before everything else is done.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,15 +29,32 @@ from matinee.registry import lineage
 from matinee.registry.card import card
 from matinee.schema import Catalogue, Interactions, ModelVersion
 from matinee.training import evaluate, judge, plots, tuned
+from matinee.training.evaluate import report
 from matinee.training.facts import facts
 from matinee.training.loop import Fitted, Moved, fit_all, scratch
-from matinee.training.parts import protocol_set, title_features
+from matinee.training.parts import protocol_set, replay_set, title_features
 from matinee.training.reference import latest_features, reference
 from matinee.training.snapshot import Snapshot, snapshot
 from matinee.training.tasks import FitTask, identity
 from matinee.training.tuned import TUNED
 
-PROTOCOLS = {"per_member": evaluate.per_member, "global_time": evaluate.global_time}
+SPLITS: Mapping[str, Callable[[Interactions], evaluate.Split]] = {
+    "per_member": evaluate.per_member,
+    "global_time": evaluate.global_time,
+    "leave_one_out": evaluate.leave_one_out,
+}
+"""By name of the fits they are made for."""
+
+PROTOCOLS = {
+    "prequential": "global_time",
+    "per_member": "per_member",
+    "global_time": "global_time",
+    "leave_one_out": "leave_one_out",
+}
+"""Which fits each protocol asks."""
+
+DEFAULT_PROTOCOLS = ("prequential", "per_member", "global_time")
+
 EVERYTHING = "everything"
 
 log = logging.getLogger(__name__)
@@ -45,20 +62,24 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """Both protocols' figures.
+    """The protocols' figures.
 
     Args:
         models: per member: by model, each metric and its "<metric>_interval".
         models_global: global in time: by model, the same for "warm", "cold" and "all" members.
+        panels: everything a report shows, prequential replay first.
+        overall: by protocol and model, over all cases.
         margins: by protocol and other model, how much higher the ensemble's NDCG@20 is: [value, low, high].
         judged: by protocol, everything behind the figures.
-        combined: by protocol, the ensemble.
+        combined: by split, the ensemble.
         fitted: what was fitted besides.
         seconds: by step.
     """
 
     models: Mapping[str, Mapping[str, Any]]
     models_global: Mapping[str, Mapping[str, Mapping[str, Any]]]
+    panels: report.Panels
+    overall: Mapping[str, Mapping[str, report.Figures]]
     margins: Mapping[str, Mapping[str, list[float]]]
     judged: Mapping[str, judge.Judged]
     combined: Mapping[str, Model]
@@ -74,6 +95,7 @@ class TrainingReport:
         version: the registered version.
         models: as in `Evaluation`.
         models_global: as in `Evaluation`.
+        panels: as in `Evaluation`.
         margins: as in `Evaluation`.
         weights_digest: SHA-256 over the model's files; the same data, settings and seed give the same.
         data_snapshot: of what was learned from.
@@ -83,6 +105,7 @@ class TrainingReport:
     version: ModelVersion
     models: Mapping[str, Mapping[str, Any]]
     models_global: Mapping[str, Mapping[str, Mapping[str, Any]]]
+    panels: report.Panels
     margins: Mapping[str, Mapping[str, list[float]]]
     weights_digest: str
     data_snapshot: str
@@ -150,10 +173,9 @@ def train(
             start=Path(parent.path) if parent is not None else None,
             progress=progress,
         )
-        for step, protocol in enumerate(PROTOCOLS):
-            rows = judge.overall(found.judged[protocol], seed=settings.seed)
-            for model, figures in rows.items():
-                values = {f"{protocol}.{model}.{name}": one.value for name, one in figures.items()}
+        for step, (protocol, rows) in enumerate(found.overall.items()):
+            for name, figures in rows.items():
+                values = {f"{protocol}.{name}.{metric}": one.value for metric, one in figures.items()}
                 run.log_metrics(values, step=step)
         model = _final(found, ensemble)
         with scratch(settings) as draft:
@@ -189,9 +211,9 @@ def train(
             )
             for plot in sorted((folder / "plots").iterdir()):
                 run.log_figure(plot)
-            metrics = {
-                name: value for name, value in found.models[ensemble.name].items() if isinstance(value, float)
-            }
+            own = {protocol: models[ensemble.name] for protocol, models in found.overall.items()}
+            metrics = {name: one.value for name, one in own["per_member"].items()}
+            metrics |= {f"prequential.{name}": one.value for name, one in own["prequential"].items()}
             version = registry.register(
                 settings.serving.model,
                 folder,
@@ -206,6 +228,7 @@ def train(
         version=version,
         models=found.models,
         models_global=found.models_global,
+        panels=found.panels,
         margins=found.margins,
         weights_digest=digest,
         data_snapshot=material.snapshot.name,
@@ -258,13 +281,15 @@ def evaluate_models(
     material: Material,
     configs: Mapping[str, Any],
     *,
+    protocols: Sequence[str] = DEFAULT_PROTOCOLS,
     final: bool = False,
     start: Path | None = None,
     progress: Moved | None = None,
 ) -> Evaluation:
-    """Run both protocols for every model, and with `final` fit the ensemble's members on everything too.
+    """Run protocols for every model, and with `final` fit the ensemble's members on everything too.
 
     Args:
+        protocols: of `PROTOCOLS`, in the order of the report; those that share a split share its fits.
         start: folder of the version that the fits on everything go on from.
     """
     from matinee.models.ensemble.holdout import inner_set, split_holdout
@@ -277,21 +302,24 @@ def evaluate_models(
     singles = [name for name, spec in specs.items() if not spec.members]
     parts: dict[str, TrainingSet] = {}
     tested, holdouts, wanted = {}, {}, []
-    for protocol, divide in PROTOCOLS.items():
-        split = divide(material.interactions)
-        learned, tested[protocol] = protocol_set(
-            split, material.catalogue, material.everything.member_features
-        )
-        holdouts[protocol] = split_holdout(learned, seed=settings.seed)
-        inner = inner_set(learned, holdouts[protocol])
+    features = material.everything.member_features
+    for name in dict.fromkeys(PROTOCOLS[protocol] for protocol in protocols):
+        split = SPLITS[name](material.interactions)
+        learned, tested[name] = protocol_set(split, material.catalogue, features)
+        if name == PROTOCOLS["prequential"]:
+            tested["prequential"] = replay_set(
+                split, features, limit=settings.training.replay_events, seed=settings.seed
+            )
+        holdouts[name] = split_holdout(learned, seed=settings.seed)
+        inner = inner_set(learned, holdouts[name])
         inner = inner_set(
             learned,
-            holdouts[protocol],
+            holdouts[name],
             title_features=title_features(inner.interactions, material.catalogue),
         )
-        parts |= {protocol: learned, f"{protocol}.inner": inner}
-        wanted += [(protocol, name) for name in singles]
-        wanted += [(f"{protocol}.inner", name) for name in ensemble.members]
+        parts |= {name: learned, f"{name}.inner": inner}
+        wanted += [(name, single) for single in singles]
+        wanted += [(f"{name}.inner", member) for member in ensemble.members]
     if final:
         parts[EVERYTHING] = material.everything
         wanted += [(EVERYTHING, name) for name in ensemble.members]
@@ -313,35 +341,42 @@ def evaluate_models(
         fitted = fit_all(settings, tasks, parts, folder=folder, progress=progress)
     seconds["fit"], clock = time.monotonic() - clock, time.monotonic()
     genres = evaluate.genre_matrix(material.catalogue)
-    judged, combined = {}, {}
-    for protocol in PROTOCOLS:
+    models, judged = {}, {}
+    combined: dict[str, Model] = {}
+    for name, holdout in holdouts.items():
+        inner_models = {member: fitted.models[f"{name}.inner.{member}"] for member in ensemble.members}
+        own = {single: fitted.models[f"{name}.{single}"] for single in singles}
+        combined[name] = fit_ensemble(
+            inner_models, holdout, config=configs[ensemble.name], seed=settings.seed
+        ).with_members({member: own[member] for member in ensemble.members})
+        models[name] = {**own, ensemble.name: combined[name]}
+    for protocol in protocols:
         if progress is not None:
-            progress(len(tasks), len(tasks), f"evaluating {protocol.replace('_', ' ')}")
-        inner_models = {name: fitted.models[f"{protocol}.inner.{name}"] for name in ensemble.members}
-        models = {name: fitted.models[f"{protocol}.{name}"] for name in singles}
-        combined[protocol] = fit_ensemble(
-            inner_models, holdouts[protocol], config=configs[ensemble.name], seed=settings.seed
-        ).with_members({name: models[name] for name in ensemble.members})
-        judged[protocol] = judge.judge(
-            {**models, ensemble.name: combined[protocol]}, tested[protocol], genres
-        )
+            progress(len(tasks), len(tasks), f"evaluating {judge.TITLES[protocol]}")
+        asked = models[PROTOCOLS[protocol]]
+        judged[protocol] = judge.judge(asked, tested[protocol], genres)
+        if protocol == "leave_one_out":
+            among = evaluate.sampled_titles(tested[protocol], seed=settings.seed)
+            judged["leave_one_out_sampled"] = judge.judge(asked, tested[protocol], genres, among=among)
     seed = settings.seed
-    figures = judge.overall(judged["per_member"], seed=seed)
-    split_figures = judge.warmth(judged["global_time"], seed=seed)
+    overall = {protocol: judge.overall(one, seed=seed) for protocol, one in judged.items()}
+    by_warmth = judge.warmth(judged["global_time"], seed=seed) if "global_time" in judged else {}
     margins = {
         protocol: {
-            other: [one.value, one.low, one.high]
-            for other, one in judge.margins(judged[protocol], ensemble.name, seed=seed).items()
+            other: [gap.value, gap.low, gap.high]
+            for other, gap in judge.margins(one, ensemble.name, seed=seed).items()
         }
-        for protocol in PROTOCOLS
+        for protocol, one in judged.items()
     }
     seconds["evaluate"] = time.monotonic() - clock
     return Evaluation(
-        models={name: judge.flat(one) for name, one in figures.items()},
+        models={name: judge.flat(one) for name, one in overall.get("per_member", {}).items()},
         models_global={
             name: {segment: judge.flat(one) for segment, one in segments.items()}
-            for name, segments in split_figures.items()
+            for name, segments in by_warmth.items()
         },
+        panels=judge.panels(overall, by_warmth),
+        overall=overall,
         margins=margins,
         judged=judged,
         combined=combined,
@@ -392,24 +427,13 @@ def _describe(
         "models": found.models,
         "models_global": found.models_global,
         "margins": found.margins,
+        "panels": report.to_json(found.panels),
         "usage": found.fitted.usage,
     }
     (folder / "metrics.json").write_text(json.dumps(figures, indent=1))
-    seed = settings.seed
-    per_member, global_time = found.judged["per_member"], found.judged["global_time"]
-    split = judge.warmth(global_time, seed=seed)
-    panels = {"per member": judge.overall(per_member, seed=seed)}
-    panels |= {
-        f"global, {segment}": {name: segments[segment] for name, segments in split.items()}
-        for segment in split[combined]
-    }
     drawn = folder / "plots"
     drawn.mkdir()
-    plots.comparison(
-        {title: {name: one["ndcg@20"] for name, one in models.items()} for title, models in panels.items()},
-        drawn / "ndcg_at_20.png",
-        metric="NDCG@20",
-    )
+    report.plot(found.panels, drawn / "ndcg_at_20.png")
     own = {name: curve for name, curve in found.fitted.curves.items() if name.startswith(f"{EVERYTHING}.")}
     plots.curves(own, drawn / "loss.png")
     learned = {
@@ -423,8 +447,8 @@ def _describe(
             interactions=material.interactions,
             catalogue=material.catalogue,
             snapshot=material.snapshot,
-            per_member=per_member,
-            global_time=global_time,
+            panels=found.panels,
+            judged=found.judged,
             training={
                 "model": f"{combined} of {', '.join(_ensemble(discover()).members)}",
                 "preset": tags["preset"],
@@ -441,7 +465,7 @@ def _describe(
                 "weights": tags["weights_digest"],
                 **({"went on from version": tags["parent_version"]} if "parent_version" in tags else {}),
             },
-            seed=seed,
+            seed=settings.seed,
         )
     )
     (folder / "card.md").write_text(text)

@@ -75,7 +75,7 @@ def rehearse(
 def known(material: pipeline.Material) -> TrainingSet:
     """What every protocol trains on: no interaction that any of them tests."""
     everything = material.everything
-    splits = [divide(material.interactions) for divide in pipeline.PROTOCOLS.values()]
+    splits = [divide(material.interactions) for divide in pipeline.SPLITS.values()]
     rows = reduce(np.intersect1d, [split.train_rows for split in splits])
     features = everything.member_features
     interactions = material.interactions.take(rows)
@@ -106,8 +106,7 @@ def _sampled(exam: Holdout, seed: int) -> Holdout:
 def quality(model: Model, exam: Holdout, titles: int) -> float:
     """Mean NDCG@20 of full rankings over the cases of a hold-out."""
     lists = evaluate.rank(model.score, exam.query)
-    judged = evaluate.outcome(lists, exam.answers, np.zeros((titles, 0), np.bool_))
-    return float(judged.values[METRIC].mean())
+    return float(evaluate.accuracy(lists, exam.answers, titles)[METRIC].mean())
 
 
 def attempt(

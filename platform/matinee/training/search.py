@@ -1,4 +1,4 @@
-"""Tuning: Ray Tune searches a model's space, judged on a hold-out of what both protocols train on.
+"""Tuning: Ray Tune searches a model's space, judged on a hold-out of what every protocol trains on.
 
 A trial is fitted on the inner part of that hold-out and judged by NDCG@20 over all titles; what a protocol
 tests takes no part. Points are proposed by a tree-structured Parzen estimator (Bergstra et al. 2011, Optuna

@@ -1,9 +1,9 @@
+import evaluation_examples
 import numpy as np
 import pytest
 
 from matinee.errors import InvalidInput
 from matinee.models.base import Model, Query, Scores
-from matinee.schema import Interactions
 from matinee.training import evaluate, judge
 
 
@@ -28,22 +28,7 @@ GOOD, BAD = Fixed([0, 0, 0, 0, 0, 9]), Fixed([9, 8, 7, 6, 5, 0])
 
 def cases(known: list[int]) -> evaluate.Cases:
     """Members who all watch title 5 next, after `known` of the titles before it."""
-    member = [i for i, count in enumerate(known) for _ in range(count)]
-    title = [j for count in known for j in range(count)]
-    everything = Interactions(
-        member_ids=[f"m{i}" for i in range(len(known))],
-        title_ids=[f"t{i}" for i in range(6)],
-        member=np.array(member + list(range(len(known))), np.int32),
-        title=np.array(title + [5] * len(known), np.int32),
-        time=np.arange(len(member) + len(known)),
-        value=np.full(len(member) + len(known), np.nan, np.float32),
-    )
-    mask = np.arange(len(everything)) < len(member)
-    rows = np.arange(len(everything))
-    split = evaluate.Split(
-        train=everything.take(mask), test=everything.take(~mask), train_rows=rows[mask], test_rows=rows[~mask]
-    )
-    return evaluate.cases(split)
+    return evaluation_examples.cases([range(count) for count in known], [[5]] * len(known), 6)
 
 
 def test_segments_hold_the_members_they_name():

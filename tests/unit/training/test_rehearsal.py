@@ -9,7 +9,7 @@ from matinee.errors import InvalidInput
 from matinee.models.base import Model, ModelSpec, Query
 from matinee.models.ensemble.holdout import Holdout
 from matinee.training import rehearsal
-from matinee.training.pipeline import PROTOCOLS
+from matinee.training.pipeline import SPLITS
 from matinee.training.rehearsal import Rehearsal, attempt, known, quality
 
 DATA = training_set()
@@ -30,7 +30,7 @@ def pairs(interactions) -> set[tuple[int, int]]:
 
 def test_no_tested_watch_is_known():
     part = known(MATERIAL)
-    tested = set().union(*(pairs(divide(DATA.interactions).test) for divide in PROTOCOLS.values()))
+    tested = set().union(*(pairs(divide(DATA.interactions).test) for divide in SPLITS.values()))
     assert tested
     assert pairs(part.interactions) == pairs(DATA.interactions) - tested
     assert (np.diff(part.interactions.time) >= 0).all()
