@@ -18,6 +18,7 @@ with one share c = q(l / 2) for everything else, whose eigenvalues lie between 0
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -189,15 +190,16 @@ def _near(normalised: sparse.csr_matrix, most: int) -> sparse.csr_matrix:
 
 
 def _largest(rows: sparse.csr_matrix, most: int) -> sparse.csr_matrix:
-    counts = np.diff(rows.indptr)
-    owner = np.repeat(np.arange(len(counts)), counts)
-    if counts.max(initial=0) <= most:
-        return rows
-    order = np.lexsort((rows.indices, -rows.data, owner))
-    place = np.arange(len(order)) - np.repeat(rows.indptr[:-1], counts)
-    kept = order[place < most]
-    bounds = np.concatenate([[0], np.cumsum(np.minimum(counts, most))])
-    return sparse.csr_matrix((rows.data[kept], rows.indices[kept], bounds), shape=rows.shape)
+    bounds = rows.indptr
+    kept = [
+        np.arange(start, end)
+        if end - start <= most
+        else start + np.sort(np.argpartition(rows.data[start:end], -most)[-most:])
+        for start, end in itertools.pairwise(bounds.tolist())
+    ]
+    chosen = np.concatenate(kept)
+    ends = np.concatenate([[0], np.cumsum([len(each) for each in kept])])
+    return sparse.csr_matrix((rows.data[chosen], rows.indices[chosen], ends), shape=rows.shape)
 
 
 def _power(counts: npt.NDArray[np.float64], exponent: float) -> npt.NDArray[np.float64]:
