@@ -97,7 +97,7 @@ class Race:
             begun = time.perf_counter()
             members, titles = next(rounds)
             seconds.append(time.perf_counter() - begun)
-        self.losses["ours"] = loss(self.watched, members * scale, titles * scale)
+        self.losses["loss_ours"] = loss(self.watched, members * scale, titles * scale)
         return median(seconds[1:])
 
     def theirs(self) -> float:
@@ -124,13 +124,13 @@ class Race:
                 environment={"OPENBLAS_NUM_THREADS": "1"},
             )
             with np.load(out) as found:
-                self.losses["theirs"] = loss(self.watched, found["members"], found["titles"])
+                self.losses["loss_theirs"] = loss(self.watched, found["members"], found["titles"])
         return median(answer["seconds"][1:])
 
     def check(self) -> None:
         """Raises AssertionError where ours is left behind."""
         self.ours(), self.theirs()
-        if self.losses["ours"] > (1 + TOLERANCE) * self.losses["theirs"]:
+        if self.losses["loss_ours"] > (1 + TOLERANCE) * self.losses["loss_theirs"]:
             raise AssertionError(f"{self.data}, {self.factors} factors: losses {self.losses}")
 
 

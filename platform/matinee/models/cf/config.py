@@ -36,9 +36,8 @@ class CfConfig:
     """iALS: standard deviation of a random start, over the square root of `factors`."""
     steps: int = 2
     """iALS: conjugate gradient steps that a row takes each time its side is solved."""
-    block: int = 8192
-    """iALS: watched pairs whose vectors are gathered at once: best where they stay in a core's cache; on a
-    GPU take a million."""
+    block_bytes: int = 4 * 2**20
+    """iALS: the vectors gathered at once, best within the cache; on a GPU take a gigabyte."""
 
     ease_regularisation: float = 500.0
     """EASE: ridge penalty of every weight, in watches."""

@@ -7,17 +7,15 @@ benchmarks", 2021. Training takes a few warm-started conjugate gradient steps a 
 the eigenbasis of the fixed side's Gram matrix: there its product is a scaling, whose inverse is also a good
 preconditioner, so that a step reads the watched vectors and nothing else. Fold-in solves exactly.
 
-Rows of like length form blocks that fit a core's cache. Blocks are independent: they run on
-`torch.get_num_threads()` threads, each one-threaded, and the result does not depend on how many.
+Rows of like length form blocks, solved one after the other by torch's threads, on the CPU or a GPU. How rows
+are divided into blocks, and on how many threads, changes nothing but rounding.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -35,9 +33,6 @@ CHUNK = 2048
 """Rows taken at once for a Gram matrix, a rotation or the loss."""
 TINY = 1e-30
 """Keeps a row that is solved already, its residual all zero, where it is."""
-
-Given = TypeVar("Given")
-Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +90,7 @@ def fit(
         progress: told the loss per watched pair after every round.
         start: title vectors to start from instead, rows of NaN for titles that have none yet.
         publish: given the title vectors after every round.
-        place: where blocks are solved; by default on this process's threads.
+        place: where blocks are solved; by default in this process.
     """
     scale = config.init_scale / np.sqrt(config.factors)
     drawn = np.random.default_rng(seed).normal(0, scale, (watched.shape[1], config.factors))
@@ -128,7 +123,7 @@ def rounds(
     sides = [torch.tensor(given, device=config.device) for given in (members, titles)]
     solvers = []
     for matrix, side in zip((watched, watched.T.tocsr()), sides, strict=True):
-        parts = blocks(matrix, config, pairs=config.block, device=config.device)
+        parts = blocks(matrix, config, device=config.device)
         solvers.append((place or in_process)(parts, config.steps))
         side[np.diff(matrix.indptr) == 0] = 0
     for _ in range(config.sweeps):
@@ -138,13 +133,14 @@ def rounds(
 
 
 def blocks(
-    watched: sparse.csr_matrix, config: CfConfig, *, pairs: int, floor: int = 1, device: str = "cpu"
+    watched: sparse.csr_matrix, config: CfConfig, *, floor: int = 1, device: str = "cpu"
 ) -> list[Block]:
-    """The rows of `watched` that have any pair, shortest first, in blocks of about `pairs` watched pairs.
+    """The rows of `watched` that have any pair, shortest first, in blocks of about `config.block_bytes`.
 
     Args:
         floor: a row counts as at least so many pairs.
     """
+    pairs = config.block_bytes // (4 * config.factors)
     counts = np.diff(watched.indptr)
     order = np.argsort(counts, kind="stable")
     ordered = counts[order]
@@ -176,14 +172,14 @@ def blocks(
 
 def hold(vectors: Tensor, unobserved: float) -> Fixed:
     """A side held fixed while the other is solved; `vectors`, float32 [n, factors], are turned in place."""
-    chunks = torch.split(vectors, CHUNK)
-    spectrum, basis = torch.linalg.eigh(sum(each(lambda chunk: chunk.T @ chunk, chunks)))
-    each(lambda chunk: chunk.copy_(chunk @ basis), chunks)
+    spectrum, basis = torch.linalg.eigh(vectors.T @ vectors)
+    for chunk in torch.split(vectors, CHUNK):
+        chunk.copy_(chunk @ basis)
     return Fixed(vectors=vectors, spectrum=unobserved * spectrum.clamp_min(0), basis=basis)
 
 
 def in_process(parts: Sequence[Block], steps: int) -> Solver:
-    """The solver on this process's threads."""
+    """The solver in this process."""
     return partial(solve_rows, parts, steps)
 
 
@@ -193,11 +189,8 @@ def solve_rows(parts: Sequence[Block], steps: int, vectors: Tensor, fixed: Fixed
     Args:
         vectors: float32 [rows, factors], to start from; overwritten.
     """
-
-    def move(part: Block) -> None:
+    for part in parts:
         vectors.index_copy_(0, part.rows, _descend(part, vectors.index_select(0, part.rows), fixed, steps))
-
-    each(move, parts)
 
 
 def _descend(part: Block, start: Tensor, fixed: Fixed, steps: int) -> Tensor:
@@ -213,20 +206,24 @@ def _descend(part: Block, start: Tensor, fixed: Fixed, steps: int) -> Tensor:
         return torch.bmm(weighted, vectors)[:, 0]
 
     solution = start @ fixed.basis
-    residual = gather(part.weights * (1 - predict(solution))) - diagonal * solution
-    direction, norm = torch.zeros_like(residual), torch.ones_like(part.ridge)
-    for step in range(steps):
-        scaled = residual / diagonal
-        previous, norm = norm, (residual * scaled).sum(1, keepdim=True)
-        direction = scaled + norm / previous.clamp_min(TINY) * direction
-        predicted = predict(direction)
+    residual = gather(part.weights * (1 - predict(solution))).addcmul_(diagonal, solution, value=-1)
+    direction = scaled = residual / diagonal
+    norm = _dot(residual, scaled)
+    for left in reversed(range(steps)):
+        predicted, ridged = predict(direction), diagonal * direction
         weighted = part.weights * predicted
-        curvature = (weighted * predicted).sum(2) + (diagonal * direction.square()).sum(1, keepdim=True)
-        length = norm / curvature.clamp_min(TINY)
-        solution = solution + length * direction
-        if step + 1 < steps:
-            residual = residual - length * (gather(weighted) + diagonal * direction)
+        length = norm / (_dot(weighted[:, 0], predicted[:, 0]) + _dot(ridged, direction)).clamp_min(TINY)
+        solution.addcmul_(length, direction)
+        if left:
+            residual.addcmul_(length, gather(weighted).add_(ridged), value=-1)
+            scaled = residual / diagonal
+            previous, norm = norm, _dot(residual, scaled)
+            direction = torch.addcmul(scaled, norm / previous.clamp_min(TINY), direction)
     return solution
+
+
+def _dot(one: Tensor, other: Tensor) -> Tensor:
+    return (one * other).sum(1, keepdim=True)
 
 
 def fold_in(watched: sparse.csr_matrix, titles: Vectors, config: CfConfig, gram: Vectors) -> Vectors:
@@ -251,15 +248,14 @@ def fold_in(watched: sparse.csr_matrix, titles: Vectors, config: CfConfig, gram:
         system.diagonal(dim1=1, dim2=2).add_(part.ridge)
         return torch.cholesky_solve(weighted.sum(1)[:, :, None], torch.linalg.cholesky(system))[:, :, 0]
 
-    parts = blocks(watched, config, pairs=config.block, floor=factors)
     result = np.zeros((watched.shape[0], factors), dtype=np.float32)
-    for part, solved in zip(parts, each(exact, parts), strict=True):
-        result[part.rows.numpy()] = solved.numpy()
+    for part in blocks(watched, config, floor=factors):
+        result[part.rows.numpy()] = exact(part).numpy()
     return result
 
 
 def objective(watched: sparse.csr_matrix, members: Vectors, titles: Vectors, config: CfConfig) -> float:
-    """What training lowers: weighted squared errors, of watched pairs from 1, of all from 0, and penalties."""
+    """What training lowers: weighted squared errors, of watched pairs from 1, of all from 0; penalties."""
     everything = ((members.T @ members).astype(np.float64) * (titles.T @ titles)).sum()
     total = config.unobserved * float(everything)
     for side, matrix in ((members, watched), (titles, watched.T.tocsr())):
@@ -272,19 +268,3 @@ def objective(watched: sparse.csr_matrix, members: Vectors, titles: Vectors, con
         predicted = np.einsum("pf,pf->p", members[pairs.row[chosen]], titles[pairs.col[chosen]])
         total += float(pairs.data[chosen] @ (1 - predicted) ** 2)
     return total
-
-
-def each(work: Callable[[Given], Made], items: Sequence[Given]) -> list[Made]:
-    """`work` on every item in order, on as many threads as torch has, torch one-threaded in each.
-
-    The process's torch is one-threaded meanwhile; with a single item or thread nothing is changed.
-    """
-    threads = torch.get_num_threads()
-    if threads == 1 or len(items) < 2:
-        return [work(item) for item in items]
-    torch.set_num_threads(1)
-    try:
-        with ThreadPoolExecutor(threads) as pool:
-            return list(pool.map(work, items))
-    finally:
-        torch.set_num_threads(threads)
