@@ -27,7 +27,7 @@ from matinee.models.base import Progress
 from matinee.models.cf.config import CfConfig
 
 Vectors = npt.NDArray[np.float32]
-PADDING = 1.15
+PADDING = 1.3
 """Longest row of a block over its shortest, about: padding beyond it costs more than another block."""
 CHUNK = 2048
 """Rows taken at once for a Gram matrix, a rotation or the loss."""
