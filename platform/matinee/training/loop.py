@@ -30,6 +30,7 @@ from matinee.config import Settings, Training
 from matinee.errors import MatineeError, StorageError, Unavailable
 from matinee.models.base import Model, TrainingSet
 from matinee.training.checkpoints import FitCheckpoints
+from matinee.training.row_blocks import share
 from matinee.training.shards import blocks, can_shard, common, gathered
 from matinee.training.tasks import Board, FitTask, fit
 from matinee.training.usage import measured
@@ -232,7 +233,7 @@ def fit_alone(folder: Path, tasks: Sequence[FitTask], data: _Data) -> None:
         if not board.done(task):
             with _named(task):
                 with measured() as usage:
-                    model = fit(task, data.learned(task, 0), board)
+                    model = fit(task, data.learned(task, 0), board, prepare=share)
                 board.spent(task, 0, usage)
                 board.keep(task, model)
 
