@@ -16,22 +16,14 @@ class Choice:
     reason: str
 
 
-def choose(config: CfConfig, *, titles: int, watches: int) -> Choice:
-    """The config's method; for "auto" EASE where it fits and titles are watched often, else spectral.
+def choose(config: CfConfig, *, titles: int) -> Choice:
+    """The config's method; for "auto" EASE where its memory allows, else the spectral filter.
 
     Args:
         titles: of the catalogue.
-        watches: pairs of a member and a title.
     """
     if config.method != "auto":
         return Choice(method=config.method, reason="the config names it")
     needed = BYTES_A_PAIR * titles**2
-    if needed > config.ease_bytes:
-        reason = f"{titles} titles: EASE would take {needed} bytes of {config.ease_bytes}"
-        return Choice(method="spectral", reason=reason)
-    each = watches / max(titles, 1)
-    if each < config.ease_watches:
-        reason = f"{each:.1f} watches a title: EASE needs {config.ease_watches:g}"
-        return Choice(method="spectral", reason=reason)
-    reason = f"{titles} titles of {each:.1f} watches each: few and dense enough for EASE"
-    return Choice(method="ease", reason=reason)
+    reason = f"EASE takes {needed} bytes for {titles} titles, ease_bytes is {config.ease_bytes}"
+    return Choice(method="ease" if needed <= config.ease_bytes else "spectral", reason=reason)

@@ -46,28 +46,22 @@ class CfConfig:
 
     ease_bytes: int = 2 * 2**30
     """Most memory that fitting EASE may take for "auto" to choose it."""
-    ease_watches: float = 10.0
-    """Fewest watches a title, on average, for "auto" to choose EASE."""
 
     spectral_member_exponent: float = 0.4
     """Spectral: power of a member's watches that divides the member's row."""
-    spectral_title_exponent: float = 0.4
+    spectral_title_exponent: float = 0.5
     """Spectral: power of a title's watches that divides the title's column."""
-    spectral_linear: float = 1.0
-    """Spectral: weight of the linear filter, two steps along the graph; 0 leaves it out."""
     spectral_ideal: float = 0.3
-    """Spectral: weight of the low-pass filter; 0 leaves it out."""
+    """Spectral: weight of the low-pass filter beside the linear one; 0 leaves it out."""
     spectral_rank: int = 512
     """Spectral: singular vectors that the low-pass filter lets through."""
+    spectral_share: float = 1 / 16
+    """Spectral: most singular vectors, over the members or the titles, whichever are fewer."""
     spectral_iterations: int = 4
     """Spectral: iterations of the search for singular vectors, which leave the low-pass filter's edge soft;
     0: the exact vectors."""
-    spectral_balanced: bool = True
-    """Spectral: bring both filters' scores of a member to the same mean square before they are weighed."""
-    spectral_smoothness: float = 0.0
-    """Spectral: power of a singular value, over the largest, that weighs its vector: 0 weighs all alike."""
-    spectral_post_exponent: float = 0.0
-    """Spectral: power of a title's watches that multiplies its score; below 0 favours rare titles."""
+    spectral_sharpening: float = 2.0
+    """Spectral: length of the step that sharpens the filtered history; 0 takes none."""
     spectral_neighbours: int = 1_000
     """Spectral: titles each title keeps in the linear filter; bounds memory and the time of scoring."""
 
@@ -89,14 +83,15 @@ def gfcf() -> CfConfig:
         spectral_member_exponent=0.5,
         spectral_title_exponent=0.5,
         spectral_rank=256,
+        spectral_share=1.0,
         spectral_iterations=0,
-        spectral_balanced=False,
+        spectral_sharpening=0.0,
     )
 
 
 def test() -> CfConfig:
     """Small: for tests."""
-    return replace(default(), factors=8, sweeps=4, spectral_rank=8)
+    return replace(default(), factors=8, sweeps=4, spectral_rank=8, spectral_share=1.0)
 
 
 def space() -> Space:
@@ -114,6 +109,7 @@ def space() -> Space:
         "ease_dropout": Real(0.0, 0.8),
         "spectral_member_exponent": Real(0.2, 0.7),
         "spectral_title_exponent": Real(0.2, 0.7),
-        "spectral_ideal": Real(0.0, 3.0),
+        "spectral_ideal": Real(0.0, 1.0),
         "spectral_rank": Whole(16, 512, log=True),
+        "spectral_sharpening": Real(0.0, 3.0),
     }

@@ -81,7 +81,7 @@ class CollaborativeFiltering(Model):
         config = self.config
         self._titles = len(data.catalogue)
         watched = _matrix(data.interactions.histories(), self._titles)
-        self.choice = choose(config, titles=self._titles, watches=watched.nnz)
+        self.choice = choose(config, titles=self._titles)
         match self.choice.method:
             case "ials":
                 first = self._vectors_of(start)

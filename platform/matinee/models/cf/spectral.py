@@ -1,20 +1,25 @@
 """A filter over the bipartite graph of members and titles, in closed form.
 
-With R the watches (1 or 0), D_m and D_t the watches of each member and title, and R~ = D_m^-a R D_t^-b, a
-history r (weights of titles) scores
+With R the watches (1 or 0), D_m and D_t the watches of each member and title, R~ = D_m^-a R D_t^-b divided by
+its largest singular value, P = R~^T R~ and V the leading right singular vectors of R~, a history r (weights
+of titles) scores
 
-    (w r R~^T R~ + v r D_t^-b V f(S) V^T D_t^b) D_t^p
+    r (P + v D_t^-b V V^T D_t^b) q(P),  q(x) = 1 - tx + (tx)^2/2 - (tx)^3/6 + (tx)^4/24
 
-where V are the leading right singular vectors of R~, S their singular values over the largest, and
-f(s) = s^q. With a = b = 1/2, p = q = 0 it is GF-CF: Shen et al., "How powerful is graph convolution for
-recommendation?", CIKM 2021. The exponents of the two sides are those of Turbo-CF (Park et al., SIGIR 2024)
-and of SGFCF (Peng et al., KDD 2024), of which the latter also weighs the singular values smoothly. With
-`spectral_balanced` both parts of a member's scores are brought to the same mean square before w and v weigh
-them: how they compare then does not depend on how much the member has watched.
+P looks two steps along the graph, V V^T lets the slow frequencies through, and q sharpens what both have
+blurred: it is one Runge-Kutta step of length t along ds/dt = -s P. With a = b = 1/2 and t = 0 this is GF-CF
+(Shen et al., "How powerful is graph convolution for recommendation?", CIKM 2021), with t > 0 the early-merge
+BSPM (Choi et al., "Blurring-sharpening process models for collaborative filtering", SIGIR 2023). The
+exponents of the two sides are those of Turbo-CF (Park et al., SIGIR 2024).
+
+P q(P) would be dense. It is kept as c P + V (L q(L) - c L) V^T, L the eigenvalues of V: exact along V, and
+with one share c = q(l / 2) for everything else, whose eigenvalues lie between 0 and the least of V's, l.
 """
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -44,47 +49,33 @@ class Filter:
     """What scoring needs.
 
     Args:
-        near: the linear filter, float32 [titles, titles], at most `spectral_neighbours` in a row.
-        into: float32 [titles, k], from a history to the leading singular vectors, weighed.
+        near: c P, float32 [titles, titles], at most `spectral_neighbours` in a row.
+        into: float32 [titles, k], from a history to the singular vectors, weighed.
         out: float32 [titles, k], from there to the titles.
-        ideal: the low-pass filter's weight over the linear one's where a member's scores of both are first
-            brought to mean square 1; None: `near` and `into` hold the weights.
     """
 
     near: sparse.csr_matrix
     into: Vectors
     out: Vectors
-    ideal: float | None = None
 
     def score(self, rows: sparse.csr_matrix) -> Vectors:
         """Scores, float32 [m, titles], of rows of weights at watched titles, float32 [m, titles]."""
         scores: Vectors = (rows @ self.into) @ self.out.T
         linear = rows @ self.near
-        if self.ideal is not None:
-            titles = scores.shape[1]
-            scores *= self.ideal * _inverse_root(np.einsum("mt,mt->m", scores, scores) / titles)[:, None]
-            squares = np.asarray(linear.power(2).sum(axis=1)).ravel()
-            linear = sparse.diags_array(_inverse_root(squares / titles)) @ linear
         scores[np.repeat(np.arange(len(scores)), np.diff(linear.indptr)), linear.indices] += linear.data
         return scores
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """For saving."""
         near = {name: getattr(self.near, name) for name in ("data", "indices", "indptr")}
-        ideal = np.array([] if self.ideal is None else [self.ideal])
-        return {"into": self.into, "out": self.out, "ideal": ideal, **near}
+        return {"into": self.into, "out": self.out, **near}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> Self:
         """What `arrays` returned."""
         near = tuple(arrays[name] for name in ("data", "indices", "indptr"))
         into, out = arrays["into"], arrays["out"]
-        return cls(
-            near=sparse.csr_matrix(near, shape=(len(into), len(into))),
-            into=into,
-            out=out,
-            ideal=next(iter(arrays["ideal"].tolist()), None),
-        )
+        return cls(near=sparse.csr_matrix(near, shape=(len(into), len(into))), into=into, out=out)
 
 
 def fit(watched: sparse.csr_matrix, config: CfConfig, seed: int) -> Filter:
@@ -100,25 +91,42 @@ def fit(watched: sparse.csr_matrix, config: CfConfig, seed: int) -> Filter:
         @ watched
         @ _diagonal(by_title, -config.spectral_title_exponent)
     ).astype(np.float32)
-    lift = _power(by_title, config.spectral_post_exponent)
-    balanced = config.spectral_balanced and config.spectral_linear > 0 and config.spectral_ideal > 0
-    near = _near(normalised, (1 if balanced else config.spectral_linear) * lift, config.spectral_neighbours)
-    rank = config.spectral_rank if config.spectral_ideal else 0
+    rank = min(config.spectral_rank, math.ceil(config.spectral_share * min(watched.shape)))
+    length = config.spectral_sharpening
     if config.spectral_iterations:
         values, vectors = nearly_leading(normalised, rank, iterations=config.spectral_iterations, seed=seed)
     else:
         values, vectors = leading(normalised, rank, seed=seed)
-    shares = (1 if balanced else config.spectral_ideal) * (
-        values / values.max(initial=1e-12)
-    ) ** config.spectral_smoothness
-    scale = _power(by_title, config.spectral_title_exponent)
-    inverse = _power(by_title, -config.spectral_title_exponent)
-    return Filter(
-        near=near,
-        into=(inverse[:, None] * vectors * shares).astype(np.float32),
-        out=((scale * lift)[:, None] * vectors).astype(np.float32),
-        ideal=config.spectral_ideal / config.spectral_linear if balanced else None,
-    )
+    largest = values.max(initial=1e-12)
+    normalised /= largest
+    slow = np.square(values / largest, dtype=np.float64)
+    rest = sharpened(slow.min(initial=0) / 2, length)
+    scale = _power(by_title, config.spectral_title_exponent)[:, None]
+    into: list[npt.NDArray[Any]] = [
+        config.spectral_ideal * _power(by_title, -config.spectral_title_exponent)[:, None] * vectors
+    ]
+    out: list[npt.NDArray[Any]] = [scale * vectors]
+    if length:
+        out = [_sharpen(out[0], normalised, length), vectors]
+        into.append(vectors * slow * (sharpened(slow, length) - rest))
+    near = _near(normalised, config.spectral_neighbours)
+    near.data *= np.float32(rest)
+    return Filter(near=near, into=np.hstack(into).astype(np.float32), out=np.hstack(out).astype(np.float32))
+
+
+def sharpened(eigenvalues: npt.ArrayLike, length: float) -> npt.NDArray[np.float64]:
+    """q of the module's formula: what a step of `length` leaves of components of these eigenvalues."""
+    x = -length * np.asarray(eigenvalues, dtype=np.float64)
+    share: npt.NDArray[np.float64] = 1 + x * (1 + x / 2 * (1 + x / 3 * (1 + x / 4)))
+    return share
+
+
+def _sharpen(columns: npt.NDArray[Any], normalised: sparse.csr_matrix, length: float) -> npt.NDArray[Any]:
+    """q(P) times columns, [titles, k]; by Horner's rule, P never formed."""
+    across, found = normalised.T.tocsr(), columns
+    for order in (4, 3, 2, 1):
+        found = columns - np.float32(length / order) * (across @ (normalised @ found))
+    return found
 
 
 def leading(matrix: sparse.csr_matrix, rank: int, *, seed: int) -> tuple[Vectors, Vectors]:
@@ -173,33 +181,25 @@ def nearly_leading(
     return np.sqrt(squares[kept]).astype(np.float32), np.ascontiguousarray(basis @ mix[:, kept])
 
 
-def _near(normalised: sparse.csr_matrix, lift: npt.NDArray[np.float64], most: int) -> sparse.csr_matrix:
-    """The `most` largest entries of each row of R~^T R~, columns multiplied by `lift`."""
-    titles = normalised.shape[1]
-    if not lift.any():
-        return sparse.csr_matrix((titles, titles), dtype=np.float32)
+def _near(normalised: sparse.csr_matrix, most: int) -> sparse.csr_matrix:
+    """The `most` largest entries of each row of R~^T R~."""
     across = normalised.T.tocsr()
-    lifted = (normalised @ sparse.diags_array(lift)).astype(np.float32).tocsr()
-    pieces = [_largest(across[i : i + PIECE] @ lifted, most) for i in range(0, titles, PIECE)]
+    titles = normalised.shape[1]
+    pieces = [_largest(across[i : i + PIECE] @ normalised, most) for i in range(0, titles, PIECE)]
     return sparse.csr_matrix(sparse.vstack(pieces, format="csr"))
 
 
 def _largest(rows: sparse.csr_matrix, most: int) -> sparse.csr_matrix:
-    counts = np.diff(rows.indptr)
-    owner = np.repeat(np.arange(len(counts)), counts)
-    if counts.max(initial=0) <= most:
-        return rows
-    order = np.lexsort((rows.indices, -rows.data, owner))
-    place = np.arange(len(order)) - np.repeat(rows.indptr[:-1], counts)
-    kept = order[place < most]
-    bounds = np.concatenate([[0], np.cumsum(np.minimum(counts, most))])
-    return sparse.csr_matrix((rows.data[kept], rows.indices[kept], bounds), shape=rows.shape)
-
-
-def _inverse_root(squares: Vectors) -> Vectors:
-    """float32; 0 where nothing was scored."""
-    found: Vectors = np.where(squares > 0, 1 / np.sqrt(np.maximum(squares, 1e-30)), 0).astype(np.float32)
-    return found
+    bounds = rows.indptr
+    kept = [
+        np.arange(start, end)
+        if end - start <= most
+        else start + np.sort(np.argpartition(rows.data[start:end], -most)[-most:])
+        for start, end in itertools.pairwise(bounds.tolist())
+    ]
+    chosen = np.concatenate(kept)
+    ends = np.concatenate([[0], np.cumsum([len(each) for each in kept])])
+    return sparse.csr_matrix((rows.data[chosen], rows.indices[chosen], ends), shape=rows.shape)
 
 
 def _power(counts: npt.NDArray[np.float64], exponent: float) -> npt.NDArray[np.float64]:
