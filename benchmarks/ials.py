@@ -55,13 +55,14 @@ def main() -> None:
             continue
         watched = read(SHARED / data)
         for factors in args.factors[: 1 if args.quick else None]:
-            for threads in (2,) if args.quick else (1, 2):
+            for threads in args.threads[: 1 if args.quick else None]:
                 for solver in ("cg",) if args.quick else ("cg", "cholesky"):
                     race(Race(data=data, watched=watched, factors=factors, threads=threads, solver=solver))
 
 
 def _declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--factors", type=int, nargs="+", default=[64, 128])
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="of each side, a core each")
 
 
 @dataclass(kw_only=True)

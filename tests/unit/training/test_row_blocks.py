@@ -10,28 +10,29 @@ from matinee.training.row_blocks import divided, renumbered, sharing
 CONFIG = CfConfig(factors=4, block_bytes=300)
 
 
+GIB = 2**30
+
+
 @pytest.mark.parametrize(
-    ("interactions", "device", "cpus", "tasks"),
+    ("needed", "device", "cpus", "tasks"),
     [
-        (1_000_000, "cpu", 8, 1),
-        (8_388_608, "cpu", 8, 1),
-        (8_388_609, "cpu", 8, 2),
-        (100_000_000, "cpu", 8, 8),
-        (100_000_000, "cpu", 64, 12),
-        (100_000_000, "cpu", 1, 1),
-        (100_000_000, "cuda", 8, 1),
         (0, "cpu", 8, 1),
+        (2 * GIB, "cpu", 8, 1),
+        (2 * GIB + 1, "cpu", 8, 2),
+        (24 * GIB, "cpu", 8, 8),
+        (24 * GIB, "cpu", 64, 12),
+        (24 * GIB, "cpu", 1, 1),
+        (24 * GIB, "cuda", 8, 1),
     ],
 )
-def test_tasks_share_what_one_process_would_gather(interactions: int, device: str, cpus: int, tasks: int):
-    found = sharing(interactions=interactions, factors=64, device=device, cpus=cpus)
-    assert found.tasks == tasks
+def test_tasks_share_what_is_beyond_one_process(needed: int, device: str, cpus: int, tasks: int):
+    assert sharing(needed=needed, limit=2 * GIB, device=device, cpus=cpus).tasks == tasks
 
 
 def test_a_decision_says_why():
-    few = sharing(interactions=100_000_000, factors=64, device="cpu", cpus=8)
-    assert few.reason == "24414 MiB of vectors are gathered, 2048 a process, 8 CPUs"
-    assert sharing(interactions=1, factors=64, device="cuda", cpus=8).reason == "it trains on cuda"
+    many = sharing(needed=24 * GIB, limit=2 * GIB, device="cpu", cpus=8)
+    assert many.reason == "24576 MiB for its rows, 2048 a process, 8 CPUs"
+    assert sharing(needed=1, limit=1, device="cuda", cpus=8).reason == "it trains on cuda"
 
 
 @pytest.mark.parametrize("tasks", [1, 2, 3, 100])

@@ -29,6 +29,8 @@ from matinee.models.cf.config import CfConfig
 Vectors = npt.NDArray[np.float32]
 PADDING = 1.3
 """Longest row of a block over its shortest, about: padding beyond it costs more than another block."""
+GPU_BLOCK_BYTES = 2**30
+"""The vectors gathered at once on a GPU, whose memory is as fast as a cache."""
 CHUNK = 2048
 """Rows turned at once."""
 TINY = 1e-30
@@ -136,12 +138,13 @@ def rounds(
 def blocks(
     watched: sparse.csr_matrix, config: CfConfig, *, floor: int = 1, device: str = "cpu"
 ) -> list[Block]:
-    """The rows of `watched` that have any pair, shortest first, in blocks of about `config.block_bytes`.
+    """The rows of `watched` that have any pair, shortest first, in blocks of about `config.block_bytes`, or
+    on a GPU `GPU_BLOCK_BYTES`.
 
     Args:
         floor: a row counts as at least so many pairs.
     """
-    pairs = config.block_bytes // (4 * config.factors)
+    pairs = (config.block_bytes if device == "cpu" else GPU_BLOCK_BYTES) // (4 * config.factors)
     counts = np.diff(watched.indptr)
     order = np.argsort(counts, kind="stable")
     ordered = counts[order]

@@ -58,13 +58,15 @@ class Factors:
 class CollaborativeFiltering(Model):
     """Scores by the config's method, or by the one chosen for the shape of the data.
 
-    Where iALS's blocks are solved, `place` says before a fit; None: in this process.
+    Where iALS's blocks are solved and the filter's neighbours found, `place` and `neighbours` say before a
+    fit; None: in this process.
     """
 
     def __init__(self, config: CfConfig) -> None:
         self.config = config
         self.choice: Choice | None = None
         self.place: ials.Place | None = None
+        self.neighbours: spectral.Neighbours | None = None
         self._titles = 0
         self._scorer: Scorer
 
@@ -89,7 +91,7 @@ class CollaborativeFiltering(Model):
             case "ease":
                 self._scorer = ease.fit(watched, config)
             case "spectral":
-                self._scorer = spectral.fit(watched, config, seed)
+                self._scorer = spectral.fit(watched, config, seed, self.neighbours)
         if progress and self.choice.method != "ials":
             progress(1, 1, {})
 
