@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,28 +36,32 @@ def watched(members: int, titles: int) -> sparse.csr_matrix:
     return sparse.random(members, titles, density=0.1, random_state=1, format="csr", dtype=np.float32)
 
 
-def dies_once(body: Callable[..., Any], fired: Path, *args: Any) -> Any:
-    try:
-        fired.touch(exist_ok=False)
-    except FileExistsError:
-        return body(*args)
-    os.kill(os.getpid(), signal.SIGKILL)
-    raise AssertionError("a killed process goes on")
+Body = Callable[..., Any]
 
 
 @pytest.fixture
-def deadly(ray_cluster: str, tmp_path: Path) -> Iterator[Callable[..., Any]]:
+def deadly(ray_cluster: str, tmp_path: Path) -> Iterator[Callable[[Body], Body]]:
     """Makes of a task's body one whose first worker is killed."""
     import ray
 
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     fired = tmp_path / "fired"
-    yield lambda body: partial(dies_once, body, fired)
+
+    def dies_once(body: Body) -> Body:
+        def run(*args: Any) -> Any:
+            if not fired.exists():
+                fired.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            return body(*args)
+
+        return run
+
+    yield dies_once
     assert fired.exists()
 
 
 def test_blocks_solved_by_tasks_are_those_of_one_process_though_a_worker_dies(
-    deadly: Callable[..., Any],
+    deadly: Callable[[Body], Body],
 ) -> None:
     rows = watched(300, 200)
     found = ials.fit(rows, ALS, 0, place=row_blocks.blocks_on_ray(2, deadly(row_blocks.solved)))
@@ -66,7 +69,7 @@ def test_blocks_solved_by_tasks_are_those_of_one_process_though_a_worker_dies(
 
 
 def test_neighbours_found_by_tasks_are_those_of_one_process_though_a_worker_dies(
-    deadly: Callable[..., Any],
+    deadly: Callable[[Body], Body],
 ) -> None:
     rows = watched(100, 2 * spectral.PIECE + 10)
     found = spectral.fit(rows, GRAPH, 0, row_blocks.neighbours_on_ray(deadly(spectral.nearest)))

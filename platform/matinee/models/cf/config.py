@@ -34,9 +34,9 @@ class CfConfig:
     term (Rendle et al. 2021)."""
     init_scale: float = 0.1
     """iALS: standard deviation of a random start, over the square root of `factors`."""
-    steps: int = 2
+    steps: int = 3
     """iALS: conjugate gradient steps that a row takes each time its side is solved."""
-    block_bytes: int = 4 * 2**20
+    block_bytes: int = 2 * 2**20
     """iALS: the vectors gathered at once on the CPU, best within the cache."""
 
     ease_regularisation: float = 500.0
