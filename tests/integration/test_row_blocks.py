@@ -20,7 +20,7 @@ from matinee.models.cf.config import CfConfig
 from matinee.models.cf.model import CollaborativeFiltering
 from matinee.training import row_blocks
 
-ALS = CfConfig(method="ials", factors=8, sweeps=3, block_bytes=4_000)
+ALS = CfConfig(method="ials", factors=8, sweeps=3, block_bytes=100_000)
 GRAPH = CfConfig(method="spectral", spectral_rank=8, spectral_neighbours=20)
 
 
@@ -63,7 +63,7 @@ def deadly(ray_cluster: str, tmp_path: Path) -> Iterator[Callable[[Body], Body]]
 def test_blocks_solved_by_tasks_are_those_of_one_process_though_a_worker_dies(
     deadly: Callable[[Body], Body],
 ) -> None:
-    rows = watched(300, 200)
+    rows = watched(8_000, 200)  # Vectors beyond what Ray passes inline.
     found = ials.fit(rows, ALS, 0, place=row_blocks.blocks_on_ray(2, deadly(row_blocks.solved)))
     np.testing.assert_array_equal(found, ials.fit(rows, ALS, 0))
 
