@@ -22,6 +22,7 @@ import numpy.typing as npt
 import polars as pl
 from scipy import sparse
 
+from benchmarks import gowalla
 from benchmarks.common import (
     PeerFailed,
     PeerMissing,
@@ -200,11 +201,9 @@ def loss(watched: sparse.csr_matrix, members: Vectors, titles: Vectors) -> float
     return float(fit + RIDGE * ((members**2).sum() + (titles**2).sum()))
 
 
-def gowalla(folder: Path) -> sparse.csr_matrix:
-    with gzip.open(folder / "train.txt.gz", "rt") as file:
-        rows = [[int(word) for word in line.split()] for line in file]
-    members = np.repeat([row[0] for row in rows], [len(row) - 1 for row in rows])
-    return matrix(members, np.concatenate([row[1:] for row in rows]))
+def users(folder: Path) -> sparse.csr_matrix:
+    learned = gowalla.read(folder).train
+    return matrix(learned.member, learned.title)
 
 
 def movielens(folder: Path) -> sparse.csr_matrix:
@@ -215,11 +214,11 @@ def movielens(folder: Path) -> sparse.csr_matrix:
     )
 
 
-def matrix(members: npt.NDArray[np.int64], titles: npt.NDArray[np.int64]) -> sparse.csr_matrix:
+def matrix(members: npt.NDArray[np.integer], titles: npt.NDArray[np.integer]) -> sparse.csr_matrix:
     return sparse.csr_matrix((np.ones(len(members), np.float32), (members, titles)))
 
 
-DATA = {"gowalla": gowalla, "ml-latest-small": movielens}
+DATA = {"gowalla": users, "ml-latest-small": movielens}
 
 
 if __name__ == "__main__":
