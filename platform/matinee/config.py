@@ -112,6 +112,8 @@ class Training(Section):
     """Where fits under way keep them: a folder all nodes see, or s3://bucket/prefix; empty: in the home."""
     patience_s: float = Field(900.0, gt=0)
     """Seconds without any advance after which training gives up: a node is lost and no other comes."""
+    process_mib: int = Field(2_048, ge=1)
+    """MiB that cf's rows may take in all where one process does them; of more, Ray tasks share them."""
 
 
 class Tuning(Section):

@@ -23,6 +23,7 @@ import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from matinee.config import Settings, Training
 from matinee.errors import MatineeError, StorageError, Unavailable
 from matinee.models.base import Model, TrainingSet
 from matinee.training.checkpoints import FitCheckpoints
+from matinee.training.row_blocks import share
 from matinee.training.shards import blocks, can_shard, common, gathered
 from matinee.training.tasks import Board, FitTask, fit
 from matinee.training.usage import measured
@@ -65,7 +67,7 @@ class Fitted:
 
 
 def uses_gpu(device: str, gpus: float, workers: int) -> bool:
-    """Whether lanes train on GPUs, given the `training.device` setting and the cluster's GPUs.
+    """Whether models train on GPUs, given the `training.device` setting and the cluster's GPUs.
 
     Raises:
         Unavailable: GPUs are demanded and there are fewer than workers.
@@ -143,10 +145,11 @@ def fit_all(
     data = _Data.put(left, parts, workers)
     retries = settings.training.max_failures
     plain: list[Any] = []
+    own = int(gpu and any(map(_has_device, alone)))
     if alone:
-        run = ray.remote(num_cpus=1, max_retries=retries, max_calls=1)(fit_alone)
-        plain.append(run.remote(folder, alone, data))
-    units = resources.get("GPU" if gpu else "CPU", 1)
+        run = ray.remote(num_cpus=1, num_gpus=own, max_retries=retries, max_calls=1)(fit_alone)
+        plain.append(run.remote(settings.training, folder, alone, data))
+    units = resources.get("GPU", 1) - own if gpu else resources.get("CPU", 1)
     count = lane_count(len(together), wanted=settings.training.lanes, workers=workers, units=units)
     lanes: list[Any] = []
     for lane in range(count if together else 0):
@@ -225,14 +228,14 @@ def _shard_name(part: str, rank: int) -> str:
     return f"{part}.{rank}"
 
 
-def fit_alone(folder: Path, tasks: Sequence[FitTask], data: _Data) -> None:
+def fit_alone(training: Training, folder: Path, tasks: Sequence[FitTask], data: _Data) -> None:
     """Body of the plain task: fit models that need no worker group, one after the other."""
-    board = Board(folder)
+    board, prepare = Board(folder), partial(share, limit=training.process_mib << 20)
     for task in tasks:
         if not board.done(task):
             with _named(task):
                 with measured() as usage:
-                    model = fit(task, data.learned(task, 0), board)
+                    model = fit(task, data.learned(task, 0), board, prepare=prepare)
                 board.spent(task, 0, usage)
                 board.keep(task, model)
 
@@ -314,10 +317,14 @@ def _named(task: FitTask) -> Iterator[None]:
 
 
 def _placed(task: FitTask, gpu: bool) -> FitTask:
-    if not task.spec.distributed or not hasattr(task.config, "device"):
+    if not _has_device(task):
         return task
     config = dataclasses.replace(task.config, device="cuda" if gpu else "cpu")
     return dataclasses.replace(task, config=config)
+
+
+def _has_device(task: FitTask) -> bool:
+    return hasattr(task.config, "device")
 
 
 def _await(
@@ -397,8 +404,8 @@ def _root(failure: BaseException) -> BaseException:
 
 
 def trained_on(tasks: Sequence[FitTask], resources: Mapping[str, float], *, gpu: bool) -> str:
-    """What the lanes of these tasks train on, whenever they did: "cpu", or the cluster's accelerators."""
-    if not (gpu and any(task.spec.distributed for task in tasks)):
+    """What these tasks are fitted on, whenever they were: "cpu", or the cluster's accelerators."""
+    if not (gpu and any(map(_has_device, tasks))):
         return "cpu"
     prefix = "accelerator_type:"
     kinds = sorted(name.removeprefix(prefix) for name in resources if name.startswith(prefix))

@@ -12,7 +12,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -155,10 +155,19 @@ class Board:
 
 
 def fit(
-    task: FitTask, data: TrainingSet, board: Board | None, checkpoints: Checkpoints | None = None
+    task: FitTask,
+    data: TrainingSet,
+    board: Board | None,
+    checkpoints: Checkpoints | None = None,
+    prepare: Callable[[Model, TrainingSet], None] = lambda model, data: None,
 ) -> Model:
-    """Fit a task's model, reporting to the board at most every REPORT_EVERY_S seconds."""
+    """Fit a task's model, reporting to the board at most every REPORT_EVERY_S seconds.
+
+    Args:
+        prepare: given the model before it is fitted.
+    """
     model = task.spec.model(task.config)
+    prepare(model, data)
     last = 0.0
 
     def progress(step: int, steps: int, figures: Mapping[str, float]) -> None:

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+import torch
 from contracts.model_contract import START, TITLES, ModelContract, hit_rate, training_set
 
 from matinee.errors import ConfigError
@@ -117,3 +118,14 @@ def test_vectors_of_another_length_are_refused_and_another_method_has_none() -> 
     ease = SPEC.model(replace(SPEC.presets["test"], method="ease"))
     ease.fit(training_set(), seed=0)
     np.testing.assert_array_equal(further(Start(model=ease, titles=np.arange(TITLES))), further(None))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("method", ["ease", "ials", "spectral"])
+@pytest.mark.parametrize("iterations", [0, 4])
+def test_a_gpu_fits_what_the_cpu_does(method: str, iterations: int) -> None:
+    config = replace(SPEC.presets["test"], method=method, spectral_iterations=iterations)
+    on_cpu, on_gpu = (SPEC.model(replace(config, device=device)) for device in ("cpu", "cuda"))
+    for model in (on_cpu, on_gpu):
+        model.fit(training_set(), seed=0)
+    np.testing.assert_allclose(on_gpu.score(SIX), on_cpu.score(SIX), rtol=1e-3, atol=1e-4)

@@ -5,6 +5,7 @@ import pytest
 from matinee.config import Settings
 from matinee.errors import StorageError, Unavailable
 from matinee.models.base import ModelSpec
+from matinee.models.cf.config import CfConfig
 from matinee.models.cf.model import CollaborativeFiltering
 from matinee.training import loop
 from matinee.training.tasks import FitTask
@@ -77,12 +78,21 @@ def test_scratch_that_cannot_be_made_is_named(tmp_path: Path):
         pass
 
 
+def one(config: object) -> FitTask:
+    spec = ModelSpec(name="one", model=CollaborativeFiltering, presets={})
+    return FitTask(spec=spec, config=config, part="all", seed=0)
+
+
 @pytest.mark.parametrize(
-    ("distributed", "gpu", "expected"), [(True, True, "H100"), (True, False, "cpu"), (False, True, "cpu")]
+    ("config", "gpu", "expected"),
+    [(CfConfig(), True, "H100"), (CfConfig(), False, "cpu"), (None, True, "cpu")],
 )
-def test_a_run_trained_on_what_its_lanes_had_also_where_all_was_fitted_before(
-    distributed: bool, gpu: bool, expected: str
-):
-    spec = ModelSpec(name="one", model=CollaborativeFiltering, presets={}, distributed=distributed)
-    task = FitTask(spec=spec, config=None, part="all", seed=0)
-    assert loop.trained_on([task], {"GPU": 2.0, "accelerator_type:H100": 1.0}, gpu=gpu) == expected
+def test_a_run_trained_on_the_gpus_where_any_model_has_a_device(config: object, gpu: bool, expected: str):
+    resources = {"GPU": 2.0, "accelerator_type:H100": 1.0}
+    assert loop.trained_on([one(config)], resources, gpu=gpu) == expected
+
+
+@pytest.mark.parametrize(("gpu", "device"), [(True, "cuda"), (False, "cpu")])
+def test_every_model_that_has_a_device_gets_the_stage_s(gpu: bool, device: str):
+    assert loop._placed(one(CfConfig(device="mps")), gpu).config.device == device
+    assert loop._placed(one(None), gpu).config is None

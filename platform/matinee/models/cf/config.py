@@ -19,7 +19,7 @@ class CfConfig:
     recent_half_life: float = 10.0
     """Watches back in the history after which a title counts half in `score`."""
     device: str = "cpu"
-    """Torch device that EASE is fitted on: "cpu" or "cuda". Scoring runs on the CPU."""
+    """Torch device that fits: "cpu" or "cuda". Scoring runs on the CPU."""
 
     factors: int = 64
     """iALS: length of a title's and a member's vector."""
@@ -34,8 +34,10 @@ class CfConfig:
     term (Rendle et al. 2021)."""
     init_scale: float = 0.1
     """iALS: standard deviation of a random start, over the square root of `factors`."""
-    block: int = 512
-    """iALS: rows solved in one go; bounds memory."""
+    steps: int = 3
+    """iALS: conjugate gradient steps that a row takes each time its side is solved."""
+    block_bytes: int = 2 * 2**20
+    """iALS: the vectors gathered at once on the CPU, best within the cache."""
 
     ease_regularisation: float = 500.0
     """EASE: ridge penalty of every weight, in watches."""

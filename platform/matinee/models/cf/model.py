@@ -56,11 +56,17 @@ class Factors:
 
 
 class CollaborativeFiltering(Model):
-    """Scores by the config's method, or by the one chosen for the shape of the data."""
+    """Scores by the config's method, or by the one chosen for the shape of the data.
+
+    Where iALS's blocks are solved and the filter's neighbours found, `place` and `neighbours` say before a
+    fit; None: in this process.
+    """
 
     def __init__(self, config: CfConfig) -> None:
         self.config = config
         self.choice: Choice | None = None
+        self.place: ials.Place | None = None
+        self.neighbours: spectral.Neighbours | None = None
         self._titles = 0
         self._scorer: Scorer
 
@@ -81,11 +87,11 @@ class CollaborativeFiltering(Model):
         match self.choice.method:
             case "ials":
                 first = self._vectors_of(start)
-                ials.fit(watched, config, seed, progress, start=first, publish=self._take)
+                ials.fit(watched, config, seed, progress, start=first, publish=self._take, place=self.place)
             case "ease":
                 self._scorer = ease.fit(watched, config)
             case "spectral":
-                self._scorer = spectral.fit(watched, config, seed)
+                self._scorer = spectral.fit(watched, config, seed, self.neighbours)
         if progress and self.choice.method != "ials":
             progress(1, 1, {})
 

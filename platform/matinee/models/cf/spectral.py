@@ -20,15 +20,18 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from scipy import sparse
+from torch import Tensor
 
 from matinee.models.cf.config import CfConfig
+from matinee.models.matrices import csr
 
 Vectors = npt.NDArray[np.float32]
 
@@ -42,6 +45,10 @@ SPARE = 32
 """Vectors that the search by few iterations carries beyond those wanted."""
 PIECE = 1_024
 """Titles whose neighbours are found in one go; bounds memory."""
+
+
+Neighbours = Callable[[sparse.csr_matrix, sparse.csr_matrix, int], sparse.csr_matrix]
+"""As `nearest`, wherever it is done."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,12 +85,15 @@ class Filter:
         return cls(near=sparse.csr_matrix(near, shape=(len(into), len(into))), into=into, out=out)
 
 
-def fit(watched: sparse.csr_matrix, config: CfConfig, seed: int) -> Filter:
-    """The filter of a graph.
+def fit(
+    watched: sparse.csr_matrix, config: CfConfig, seed: int, neighbours: Neighbours | None = None
+) -> Filter:
+    """The filter of a graph; singular vectors are found and sharpened on `config.device`.
 
     Args:
         watched: float32 [members, titles], 1 where watched.
         seed: of the start of the search for singular vectors.
+        neighbours: finds the titles' neighbours; None: `nearest`, in this process.
     """
     by_member, by_title = (np.asarray(watched.sum(axis), dtype=np.float64).ravel() for axis in (1, 0))
     normalised = (
@@ -93,10 +103,10 @@ def fit(watched: sparse.csr_matrix, config: CfConfig, seed: int) -> Filter:
     ).astype(np.float32)
     rank = min(config.spectral_rank, math.ceil(config.spectral_share * min(watched.shape)))
     length = config.spectral_sharpening
-    if config.spectral_iterations:
-        values, vectors = nearly_leading(normalised, rank, iterations=config.spectral_iterations, seed=seed)
+    if rounds := config.spectral_iterations:
+        values, vectors = nearly_leading(normalised, rank, iterations=rounds, seed=seed, device=config.device)
     else:
-        values, vectors = leading(normalised, rank, seed=seed)
+        values, vectors = leading(normalised, rank, seed=seed, device=config.device)
     largest = values.max(initial=1e-12)
     normalised /= largest
     slow = np.square(values / largest, dtype=np.float64)
@@ -107,9 +117,9 @@ def fit(watched: sparse.csr_matrix, config: CfConfig, seed: int) -> Filter:
     ]
     out: list[npt.NDArray[Any]] = [scale * vectors]
     if length:
-        out = [_sharpen(out[0], normalised, length), vectors]
+        out = [_sharpen(out[0], normalised, length, config.device), vectors]
         into.append(vectors * slow * (sharpened(slow, length) - rest))
-    near = _near(normalised, config.spectral_neighbours)
+    near = (neighbours or nearest)(normalised.T.tocsr(), normalised, config.spectral_neighbours)
     near.data *= np.float32(rest)
     return Filter(near=near, into=np.hstack(into).astype(np.float32), out=np.hstack(out).astype(np.float32))
 
@@ -121,71 +131,84 @@ def sharpened(eigenvalues: npt.ArrayLike, length: float) -> npt.NDArray[np.float
     return share
 
 
-def _sharpen(columns: npt.NDArray[Any], normalised: sparse.csr_matrix, length: float) -> npt.NDArray[Any]:
-    """q(P) times columns, [titles, k]; by Horner's rule, P never formed."""
-    across, found = normalised.T.tocsr(), columns
+def _sharpen(columns: npt.NDArray[Any], normalised: sparse.csr_matrix, length: float, device: str) -> Vectors:
+    """q(P) times columns, float32 [titles, k]; by Horner's rule, P never formed."""
+    along, across = csr(normalised, device), csr(normalised.T.tocsr(), device)
+    whole = torch.from_numpy(columns.astype(np.float32)).to(device)
+    found = whole
     for order in (4, 3, 2, 1):
-        found = columns - np.float32(length / order) * (across @ (normalised @ found))
-    return found
+        found = whole - length / order * (across @ (along @ found))
+    return _array(found)
 
 
-def leading(matrix: sparse.csr_matrix, rank: int, *, seed: int) -> tuple[Vectors, Vectors]:
+def leading(
+    matrix: sparse.csr_matrix, rank: int, *, seed: int, device: str = "cpu"
+) -> tuple[Vectors, Vectors]:
     """The largest singular values, float32 [k], falling, and their right vectors, float32 [columns, k].
 
     Randomised block Krylov iteration (Musco and Musco, NeurIPS 2015) on the smaller side, every block made
     orthogonal to all before it; k is `rank`, or the matrix's own rank where that is less.
     """
-    tall = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T.tocsr()
-    wide = tall.T.tocsr()
-    side = tall.shape[0]
+    flat = matrix.shape[0] <= matrix.shape[1]
+    tall, wide = (csr(each, device) for each in (matrix, matrix.T.tocsr())[:: 1 if flat else -1])
+    side, other = tall.shape
     size = min(side, max(BASIS * rank, BASIS_LEAST)) if rank else 0
-    basis = np.zeros((side, size), dtype=np.float32)
-    image = np.zeros((tall.shape[1], size), dtype=np.float32)
-    block = np.random.default_rng(seed).normal(size=(side, min(BLOCK, size))).astype(np.float32)
+    basis, image = (torch.zeros(rows, size, device=device) for rows in (side, other))
+    block = _drawn(side, min(BLOCK, size), seed, device)
     for start in range(0, size, BLOCK):
         block = block[:, : size - start]
         for _ in range(2):  # Once is not enough in single precision.
-            block -= basis[:, :start] @ (basis[:, :start].T @ block)
-            block = np.linalg.qr(block)[0]
+            block = block - basis[:, :start] @ (basis[:, :start].T @ block)
+            block = torch.linalg.qr(block)[0]
         basis[:, start : start + block.shape[1]] = block
         image[:, start : start + block.shape[1]] = wide @ block
-        block = tall @ image[:, start : start + block.shape[1]]
-    squares, mix = np.linalg.eigh(image.T @ image)
-    kept = np.argsort(-squares)[:rank]
-    kept = kept[squares[kept] > 1e-6 * max(squares.max(initial=0), 0)]
-    values = np.sqrt(squares[kept])
-    right = image @ (mix[:, kept] / values)
-    if tall is not matrix:
-        right = basis @ mix[:, kept]
-    return values.astype(np.float32), np.ascontiguousarray(right)
+        block = tall @ image[:, start : start + block.shape[1]].contiguous()
+    values, mix = _principal(image, rank)
+    return _array(values), _array(image @ (mix / values) if flat else basis @ mix)
 
 
 def nearly_leading(
-    matrix: sparse.csr_matrix, rank: int, *, iterations: int, seed: int
+    matrix: sparse.csr_matrix, rank: int, *, iterations: int, seed: int, device: str = "cpu"
 ) -> tuple[Vectors, Vectors]:
     """As `leading`, by so many rounds of randomised subspace iteration (Halko et al. 2011).
 
     The vectors found then hold something of those just beyond `rank`: as a filter their span lets the
     largest singular values through whole and those around the edge in part.
     """
-    wide = matrix.T.tocsr()
-    titles = matrix.shape[1]
-    size = min(rank + SPARE, *matrix.shape) if rank else 0
-    basis = np.random.default_rng(seed).normal(size=(titles, size)).astype(np.float32)
+    tall, wide = csr(matrix, device), csr(matrix.T.tocsr(), device)
+    basis = _drawn(matrix.shape[1], min(rank + SPARE, *matrix.shape) if rank else 0, seed, device)
     for _ in range(iterations):
-        basis = np.linalg.qr(wide @ (matrix @ basis))[0]
-    image = matrix @ basis
-    squares, mix = np.linalg.eigh(image.T @ image)
-    kept = np.argsort(-squares)[:rank]
-    kept = kept[squares[kept] > 1e-6 * max(squares.max(initial=0), 0)]
-    return np.sqrt(squares[kept]).astype(np.float32), np.ascontiguousarray(basis @ mix[:, kept])
+        basis = torch.linalg.qr(wide @ (tall @ basis))[0]
+    values, mix = _principal(tall @ basis, rank)
+    return _array(values), _array(basis @ mix)
 
 
-def _near(normalised: sparse.csr_matrix, most: int) -> sparse.csr_matrix:
-    """The `most` largest entries of each row of R~^T R~."""
-    across = normalised.T.tocsr()
-    titles = normalised.shape[1]
-    pieces = [_largest(across[i : i + PIECE] @ normalised, most) for i in range(0, titles, PIECE)]
+def _drawn(rows: int, columns: int, seed: int, device: str) -> Tensor:
+    drawn = np.random.default_rng(seed).normal(size=(rows, columns))
+    return torch.from_numpy(drawn.astype(np.float32)).to(device)
+
+
+def _principal(image: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """The largest singular values of `image`, falling, at most `rank`, and their right vectors as columns."""
+    squares, mix = torch.linalg.eigh(image.T @ image)
+    kept = squares.flip(0)[:rank]
+    kept = kept[kept > 1e-6 * squares[-1:]]
+    return kept.sqrt(), mix.flip(1)[:, : len(kept)]
+
+
+def _array(values: Tensor) -> Vectors:
+    found: Vectors = values.contiguous().cpu().numpy()
+    return found
+
+
+def nearest(across: sparse.csr_matrix, normalised: sparse.csr_matrix, most: int) -> sparse.csr_matrix:
+    """The `most` largest entries of each row of `across` times `normalised`, each row by itself.
+
+    Args:
+        across: R~^T, or some of its rows.
+    """
+    starts = range(0, across.shape[0], PIECE)
+    pieces = [_largest(across[first : first + PIECE] @ normalised, most) for first in starts]
     return sparse.csr_matrix(sparse.vstack(pieces, format="csr"))
 
 

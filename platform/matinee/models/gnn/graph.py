@@ -20,6 +20,8 @@ import numpy.typing as npt
 import torch
 from scipy import sparse
 
+from matinee.models.matrices import csr
+
 Triple = tuple[str, str, str]
 
 
@@ -127,7 +129,7 @@ class SparsePropagation:
             shape = nodes[relation.triple[2]], nodes[relation.triple[0]]
             weight = degree_weights(relation, shape) if relation.weight is None else relation.weight
             matrix = sparse.csr_matrix((weight, (relation.target, relation.source)), shape=shape)
-            self._matrices[relation.triple] = (_csr(matrix, device), _csr(matrix.T.tocsr(), device))
+            self._matrices[relation.triple] = (csr(matrix, device), csr(matrix.T.tocsr(), device))
 
     def gather(self, triple: Triple, vectors: torch.Tensor) -> torch.Tensor:
         """See `Propagation`."""
@@ -147,15 +149,3 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
         return None, None, ctx.transpose @ gradients[0].contiguous()
-
-
-def _csr(matrix: sparse.csr_matrix, device: torch.device) -> torch.Tensor:
-    with warnings.catch_warnings():
-        # torch announces that CSR is in beta; the products used here are checked against DGL's.
-        warnings.simplefilter("ignore", UserWarning)
-        return torch.sparse_csr_tensor(
-            torch.from_numpy(matrix.indptr.astype(np.int64)),
-            torch.from_numpy(matrix.indices.astype(np.int64)),
-            torch.from_numpy(matrix.data.astype(np.float32)),
-            matrix.shape,
-        ).to(device)
