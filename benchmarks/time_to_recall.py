@@ -38,7 +38,14 @@ NAME = "time_to_recall"
 PEER = "RecBole's LightGCN on CPU"
 METRIC = "recall@20"
 REACH = 0.183
-CONFIG = replace(SPEC.presets["sparse"], spectral_rank=96, spectral_iterations=2, spectral_neighbours=500)
+CONFIG = replace(
+    SPEC.presets["sparse"],
+    spectral_member_exponent=0.4,
+    spectral_title_exponent=0.5,
+    spectral_rank=96,
+    spectral_iterations=2,
+    spectral_neighbours=500,
+)
 """Our filter, made smaller: the race asks for less than its best lists."""
 
 

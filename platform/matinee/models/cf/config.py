@@ -47,9 +47,9 @@ class CfConfig:
     ease_bytes: int = 2 * 2**30
     """Most memory that fitting EASE may take for "auto" to choose it."""
 
-    spectral_member_exponent: float = 0.4
+    spectral_member_exponent: float = 0.3
     """Spectral: power of a member's watches that divides the member's row."""
-    spectral_title_exponent: float = 0.5
+    spectral_title_exponent: float = 0.45
     """Spectral: power of a title's watches that divides the title's column."""
     spectral_ideal: float = 0.3
     """Spectral: weight of the low-pass filter beside the linear one; 0 leaves it out."""
