@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 
 from matinee.config import Settings
 from matinee.errors import InvalidInput
-from matinee.events import lake
+from matinee.events import lake, outcomes
 from matinee.features.join import training_rows
 from matinee.features.titles import read_catalogue
 from matinee.models import discover
@@ -264,6 +264,8 @@ def read(settings: Settings) -> Material:
     if not len(interactions):
         raise InvalidInput(f"lake {settings.paths.events} holds no watch of a title in the catalogue")
     member_features, title_values = training_rows(settings, interactions)
+    told = lake.read_events(settings.paths.events, columns=outcomes.COLUMNS, types=outcomes.TYPES)
+    found = outcomes.outcomes(told, catalogue, interactions.member_ids)
     return Material(
         snapshot=snapshot(settings),
         catalogue=catalogue,
@@ -272,6 +274,7 @@ def read(settings: Settings) -> Material:
             catalogue=catalogue,
             member_features=member_features,
             title_features=title_values,
+            outcomes=found if len(found) else None,
         ),
     )
 
@@ -300,28 +303,33 @@ def evaluate_models(
     specs = discover()
     ensemble = _ensemble(specs)
     singles = [name for name, spec in specs.items() if not spec.members]
+    everything, catalogue = material.everything, material.catalogue
     parts: dict[str, TrainingSet] = {}
     tested, holdouts, wanted = {}, {}, []
-    features = material.everything.member_features
     for name in dict.fromkeys(PROTOCOLS[protocol] for protocol in protocols):
         split = SPLITS[name](material.interactions)
-        learned, tested[name] = protocol_set(split, material.catalogue, features)
+        learned, tested[name] = protocol_set(
+            split, catalogue, everything.member_features, everything.outcomes
+        )
         if name == PROTOCOLS["prequential"]:
             tested["prequential"] = replay_set(
-                split, features, limit=settings.training.replay_events, seed=settings.seed
+                split,
+                everything.member_features,
+                limit=settings.training.replay_events,
+                seed=settings.seed,
             )
         holdouts[name] = split_holdout(learned, seed=settings.seed)
         inner = inner_set(learned, holdouts[name])
         inner = inner_set(
             learned,
             holdouts[name],
-            title_features=title_features(inner.interactions, material.catalogue),
+            title_features=title_features(inner.interactions, catalogue),
         )
         parts |= {name: learned, f"{name}.inner": inner}
         wanted += [(name, single) for single in singles]
         wanted += [(f"{name}.inner", member) for member in ensemble.members]
     if final:
-        parts[EVERYTHING] = material.everything
+        parts[EVERYTHING] = everything
         wanted += [(EVERYTHING, name) for name in ensemble.members]
     tasks = [
         FitTask(
@@ -340,7 +348,7 @@ def evaluate_models(
     with scratch(settings, run) as folder:
         fitted = fit_all(settings, tasks, parts, folder=folder, progress=progress)
     seconds["fit"], clock = time.monotonic() - clock, time.monotonic()
-    genres = evaluate.genre_matrix(material.catalogue)
+    genres = evaluate.genre_matrix(catalogue)
     models, judged = {}, {}
     combined: dict[str, Model] = {}
     for name, holdout in holdouts.items():

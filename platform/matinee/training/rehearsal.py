@@ -84,6 +84,7 @@ def known(material: pipeline.Material) -> TrainingSet:
         interactions=interactions,
         member_features=features and Features(names=features.names, values=features.values[rows]),
         title_features=title_features(interactions, material.catalogue),
+        outcomes=everything.outcomes and everything.outcomes.known_from(interactions),
     )
 
 

@@ -180,6 +180,7 @@ def test_a_title_shown_within_an_hour_of_the_last_watch_is_shown_in_the_sitting(
         member=np.array([0, 0, 0, 0, 1], np.int32),
         title=np.arange(5, dtype=np.int32),
         time=shown_at,
+        ended=shown_at,
         click=known,
         play=known,
         completion=known,
