@@ -133,7 +133,10 @@ def facts(
 
 def validation_tables(combined: str, validation: Validation) -> list[Table]:
     """What ranks where and why, what each member adds, and what the scores mean."""
-    decided = {", ".join(one.segments): one for one in validation.decisions}
+    decided = {
+        one.segments[0] if len(one.segments) == 1 else "all with a history": one
+        for one in validation.decisions
+    }
     reasons = " ".join(f"{name}: {one.chosen}, as {one.reason}." for name, one in decided.items())
     foreseen = {
         f"{place + 1} of {len(validation.reliability)}": one
