@@ -91,7 +91,8 @@ class TwoTower(Model):
                 width=config.width,
                 content=config.content,
             )
-        exposures = None if data.outcomes is None else Exposures(data.outcomes, kept, learned)
+        told = data.outcomes and data.outcomes.known_from(kept) if config.patience else data.outcomes
+        exposures = None if told is None else Exposures(told, kept, learned)
         outcomes = {} if exposures is None else exposures.shares(total)
         with seeded(seed + 1):
             towers = Towers(member, title, _first_bias(counts, config), outcomes)
