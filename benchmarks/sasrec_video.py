@@ -249,6 +249,7 @@ def weigh(members: Mapping[str, Model], tuning: Asked) -> Ensemble:
         inner=np.zeros(0, dtype=bool),
         query=tuning.query(),
         answers=[np.array([answer], dtype=np.int32) for answer in tuning.answers],
+        members=tuning.members,
     )
     return fit_ensemble(members, holdout, config=spec.presets["default"], seed=0)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -201,6 +201,7 @@ class Outcomes:
         member: int32 [n], positions in the interactions' `member_ids`.
         title: int32 [n], positions in the interactions' `title_ids`.
         time: int64 [n], microseconds since the epoch: when the title was first shown.
+        ended: int64 [n], likewise: the last event of the session. Before it, an outcome was not settled.
         click: float32 [n], 1 or 0; NaN where it is not known.
         play: likewise.
         completion: float32 [n], share of the title that was watched, 0 to 1; NaN where it is not known.
@@ -209,6 +210,7 @@ class Outcomes:
     member: npt.NDArray[np.int32]
     title: npt.NDArray[np.int32]
     time: npt.NDArray[np.int64]
+    ended: npt.NDArray[np.int64]
     click: npt.NDArray[np.float32]
     play: npt.NDArray[np.float32]
     completion: npt.NDArray[np.float32]
@@ -221,10 +223,18 @@ class Outcomes:
         return Outcomes(**{name: values[rows] for name, values in vars(self).items()})
 
     def known_from(self, interactions: Interactions) -> Outcomes:
-        """Those no later than their member's last interaction in `interactions`: what was known by then."""
+        """Those of sessions that were over at their member's last interaction in `interactions`.
+
+        A session counts whole or not at all: that a title is missing among the others of its page would
+        tell that something came of it later. Completion is measured anew, by the longest watch left.
+        """
         last = np.full(len(interactions.member_ids), np.iinfo(np.int64).min)
         np.maximum.at(last, interactions.member, interactions.time)
-        return self.take(self.time <= last[self.member])
+        known = self.take(self.ended <= last[self.member])
+        longest = np.zeros(len(interactions.title_ids), np.float32)
+        np.fmax.at(longest, known.title, known.completion)
+        with np.errstate(invalid="ignore"):
+            return replace(known, completion=known.completion / longest[known.title])
 
 
 @dataclass(frozen=True, kw_only=True)

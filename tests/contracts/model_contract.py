@@ -165,6 +165,12 @@ class ModelContract:
             assert signal.shape == (4, TITLES)
             assert np.isfinite(signal).all()
 
+    def test_the_first_signal_orders_titles_as_the_score(self) -> None:
+        model, asked = self.fitted(), query(training_set(), members=4)
+        scores, signal = model.score(asked), next(iter(model.signals(asked).values()))
+        for score, told in zip(scores, signal, strict=True):
+            np.testing.assert_array_equal(np.argsort(score, kind="stable"), np.argsort(told, kind="stable"))
+
     def test_a_member_scores_alike_alone_and_among_others(self) -> None:
         model, data = self.fitted(), training_set()
         np.testing.assert_allclose(

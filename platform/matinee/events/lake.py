@@ -143,7 +143,13 @@ def compact(root: Path, cluster: str, offsets: Mapping[int, int]) -> int:
     return gone
 
 
-def read_events(root: Path, *, until: int | None = None, columns: Sequence[str] | None = None) -> pa.Table:
+def read_events(
+    root: Path,
+    *,
+    until: int | None = None,
+    columns: Sequence[str] | None = None,
+    types: Collection[EventType] | None = None,
+) -> pa.Table:
     """Every event, ordered by (event_time, partition, offset); no rows where the lake is empty.
 
     Safe beside writers: what is written while reading is in the result whole or not at all.
@@ -152,13 +158,18 @@ def read_events(root: Path, *, until: int | None = None, columns: Sequence[str] 
         root: the lake's folder.
         until: the latest `event_time` read, int microseconds since the epoch, UTC.
         columns: names of `LAKE_SCHEMA`; all of them where None.
+        types: only events of these; of every type where None.
 
     Raises:
         Unavailable: parts came and went all the time while reading.
     """
     wanted = LAKE_SCHEMA.names if columns is None else list(columns)
     read = list(dict.fromkeys([*wanted, *_ORDER]))
-    limit = None if until is None else ds.field("event_time") <= pa.scalar(until, TIMESTAMP)
+    limit = ds.scalar(True)
+    if until is not None:
+        limit &= ds.field("event_time") <= pa.scalar(until, TIMESTAMP)
+    if types is not None:
+        limit &= ds.field("type").isin([str(kind) for kind in types])
     table = _retried(root, lambda: _dataset(root).to_table(columns=read, filter=limit))
     order = pc.sort_indices(table, sort_keys=[(name, "ascending") for name in _ORDER])
     return table.take(order).select(wanted).combine_chunks()
@@ -188,12 +199,8 @@ def read_interactions(root: Path, catalogue: Catalogue) -> Interactions:
     `value` is that watch's stars where it was a rating. Members are in the order of their ids.
     """
     columns = ["event_time", "type", "member_id", "title_id", "value"]
-    events = read_events(root, columns=columns)
-    watched = pc.and_(
-        pc.is_in(events["type"], pa.array([str(kind) for kind in WATCH_TYPES])),
-        pc.is_in(events["title_id"], catalogue.table["title_id"].combine_chunks()),
-    )
-    events = events.filter(watched)
+    events = read_events(root, columns=columns, types=WATCH_TYPES)
+    events = events.filter(pc.is_in(events["title_id"], catalogue.table["title_id"].combine_chunks()))
     member_ids = sorted(pc.unique(events["member_id"]).to_pylist())
     title_ids = catalogue.title_ids
     member = _positions(events["member_id"], member_ids)

@@ -131,7 +131,8 @@ class Model(ABC):
         leaving them out is the ranker's rule. Needs a fitted or loaded model."""
 
     def signals(self, query: Query) -> Mapping[str, Scores]:
-        """What a combiner may weigh apart, each like `score`'s result; by default the score alone."""
+        """What a combiner may weigh apart, each like `score`'s result; by default the score alone.
+        The first orders titles as the score does."""
         return {"score": self.score(query)}
 
     @abstractmethod

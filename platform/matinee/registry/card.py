@@ -20,12 +20,14 @@ class Table:
         text: what the rows are and how they were measured.
         rows: row name to its figures; a metric that a row lacks shows as a dash.
         members: row name to how many members its figures rest on.
+        counted: what `members` counts.
     """
 
     title: str
     text: str
     rows: Mapping[str, Figures]
     members: Mapping[str, int] = field(default_factory=dict)
+    counted: str = "members"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +92,7 @@ def _pairs(values: Mapping[str, str]) -> str:
 
 def _figures(table: Table) -> str:
     metrics = list(dict.fromkeys(name for figures in table.rows.values() for name in figures))
-    counted = ["members"] if table.members else []
+    counted = [table.counted] if table.members else []
     lines = [
         "| | " + " | ".join([*counted, *metrics]) + " |",
         "|---|" + "---:|" * (len(counted) + len(metrics)),

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from matinee.features.titles import genre_names
+from matinee.models.ensemble.validation import Validation
 from matinee.registry.card import CardFacts, Table
 from matinee.schema import Catalogue, Interactions
 from matinee.training import evaluate
@@ -33,6 +34,7 @@ def facts(
     snapshot: Snapshot,
     panels: Panels,
     judged: Mapping[str, Judged],
+    validation: Validation,
     training: Mapping[str, str],
     lineage: Mapping[str, str],
     seed: int,
@@ -42,6 +44,7 @@ def facts(
     Args:
         name: of the registered model.
         combined: the evaluated model that is registered.
+        validation: what its hold-out says of it.
     """
     replayed = judged["prequential"]
     counts = {TITLES[protocol]: _counted(one) for protocol, one in judged.items()}
@@ -85,6 +88,7 @@ def facts(
             f"{LEAST_MEMBERS} members or more.",
             parts,
         ),
+        *validation_tables(combined, validation),
     ]
     return CardFacts(
         name=name,
@@ -125,6 +129,47 @@ def facts(
         lineage=lineage,
         metrics_text=METRICS_TEXT,
     )
+
+
+def validation_tables(combined: str, validation: Validation) -> list[Table]:
+    """What ranks where and why, what each member adds, and what the scores mean."""
+    decided = {
+        one.segments[0] if len(one.segments) == 1 else "all with a history": one
+        for one in validation.decisions
+    }
+    reasons = " ".join(f"{name}: {one.chosen}, as {one.reason}." for name, one in decided.items())
+    foreseen = {
+        f"{place + 1} of {len(validation.reliability)}": one
+        for place, one in enumerate(validation.reliability)
+    }
+    crossed = "On the hold-out, with weights learned from other members (intervals: spread between members)"
+    return [
+        Table(
+            title=f"{combined} against its best signal alone",
+            text=f"NDCG@20. {crossed}. Where a signal alone ranks better, it ranks alone. {reasons}",
+            rows={
+                name: {"combination": one.combination, "best alone": one.best}
+                for name, one in decided.items()
+            },
+            members={name: one.cases for name, one in decided.items()},
+            counted="cases",
+        ),
+        Table(
+            title=f"What each member adds to {combined}",
+            text=f"NDCG@20 lost when weights are learned and decided without it. {crossed}; all of it "
+            f"reaches {validation.ndcg.value:.4f}.",
+            rows={name: {"lost": lost} for name, lost in validation.contributions.items()},
+        ),
+        Table(
+            title=f"How likely, says {combined}",
+            text="Titles of lists of 20 by how likely they were foreseen as the next watch: mean probability "
+            "[least, most], and the share that was watched next. "
+            f"{crossed}. Expected calibration error {validation.error:.4f}.",
+            rows={name: {"foreseen": one.foreseen, "came": one.came} for name, one in foreseen.items()},
+            members={name: one.titles for name, one in foreseen.items()},
+            counted="titles",
+        ),
+    ]
 
 
 _GLOBAL = "The first 80% of all watches in time are known;"

@@ -13,23 +13,28 @@ import pyarrow as pa
 from matinee.features.transforms import VIEWS, WATCH_SCHEMA
 from matinee.features.vectors import title_vector
 from matinee.models.base import TrainingSet
-from matinee.schema import Catalogue, Features, Interactions
+from matinee.schema import Catalogue, Features, Interactions, Outcomes
 from matinee.training.evaluate import Cases, Rows, Split, cases, replay
 
 
 def protocol_set(
-    split: Split, catalogue: Catalogue, member_features: Features | None
+    split: Split,
+    catalogue: Catalogue,
+    member_features: Features | None,
+    outcomes: Outcomes | None = None,
 ) -> tuple[TrainingSet, Cases]:
     """A split's training set, and the members it tests.
 
     Args:
         member_features: aligned with the interactions that were split.
+        outcomes: of the same members; those known by each one's last training interaction are taken.
     """
     learned = TrainingSet(
         interactions=split.train,
         catalogue=catalogue,
         member_features=_rows(member_features, split.train_rows),
         title_features=title_features(split.train, catalogue),
+        outcomes=outcomes and outcomes.known_from(split.train),
     )
     return learned, cases(split, member_features=_rows(member_features, split.test_rows))
 

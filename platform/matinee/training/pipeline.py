@@ -20,11 +20,13 @@ from threadpoolctl import threadpool_limits
 
 from matinee.config import Settings
 from matinee.errors import InvalidInput
-from matinee.events import lake
+from matinee.events import lake, outcomes
 from matinee.features.join import training_rows
 from matinee.features.titles import read_catalogue
 from matinee.models import discover
-from matinee.models.base import Model, ModelSpec, TrainingSet
+from matinee.models.base import ModelSpec, TrainingSet
+from matinee.models.ensemble.holdout import inner_set, split_holdout
+from matinee.models.ensemble.model import Ensemble, fit_ensemble
 from matinee.registry import lineage
 from matinee.registry.card import card
 from matinee.schema import Catalogue, Interactions, ModelVersion
@@ -82,7 +84,7 @@ class Evaluation:
     overall: Mapping[str, Mapping[str, report.Figures]]
     margins: Mapping[str, Mapping[str, list[float]]]
     judged: Mapping[str, judge.Judged]
-    combined: Mapping[str, Model]
+    combined: Mapping[str, Ensemble]
     fitted: Fitted
     seconds: Mapping[str, float]
 
@@ -203,7 +205,6 @@ def train(
                 folder,
                 material,
                 model,
-                model.describe(),
                 found,
                 ensemble.name,
                 run_tags,
@@ -264,6 +265,8 @@ def read(settings: Settings) -> Material:
     if not len(interactions):
         raise InvalidInput(f"lake {settings.paths.events} holds no watch of a title in the catalogue")
     member_features, title_values = training_rows(settings, interactions)
+    told = lake.read_events(settings.paths.events, columns=outcomes.COLUMNS, types=outcomes.TYPES)
+    found = outcomes.outcomes(told, catalogue, interactions.member_ids)
     return Material(
         snapshot=snapshot(settings),
         catalogue=catalogue,
@@ -272,6 +275,7 @@ def read(settings: Settings) -> Material:
             catalogue=catalogue,
             member_features=member_features,
             title_features=title_values,
+            outcomes=found if len(found) else None,
         ),
     )
 
@@ -292,36 +296,38 @@ def evaluate_models(
         protocols: of `PROTOCOLS`, in the order of the report; those that share a split share its fits.
         start: folder of the version that the fits on everything go on from.
     """
-    from matinee.models.ensemble.holdout import inner_set, split_holdout
-    from matinee.models.ensemble.model import fit_ensemble
-
     seconds: dict[str, float] = {}
     clock = time.monotonic()
     specs = discover()
     ensemble = _ensemble(specs)
     singles = [name for name, spec in specs.items() if not spec.members]
+    everything, catalogue = material.everything, material.catalogue
     parts: dict[str, TrainingSet] = {}
     tested, holdouts, wanted = {}, {}, []
-    features = material.everything.member_features
     for name in dict.fromkeys(PROTOCOLS[protocol] for protocol in protocols):
         split = SPLITS[name](material.interactions)
-        learned, tested[name] = protocol_set(split, material.catalogue, features)
+        learned, tested[name] = protocol_set(
+            split, catalogue, everything.member_features, everything.outcomes
+        )
         if name == PROTOCOLS["prequential"]:
             tested["prequential"] = replay_set(
-                split, features, limit=settings.training.replay_events, seed=settings.seed
+                split,
+                everything.member_features,
+                limit=settings.training.replay_events,
+                seed=settings.seed,
             )
         holdouts[name] = split_holdout(learned, seed=settings.seed)
         inner = inner_set(learned, holdouts[name])
         inner = inner_set(
             learned,
             holdouts[name],
-            title_features=title_features(inner.interactions, material.catalogue),
+            title_features=title_features(inner.interactions, catalogue),
         )
         parts |= {name: learned, f"{name}.inner": inner}
         wanted += [(name, single) for single in singles]
         wanted += [(f"{name}.inner", member) for member in ensemble.members]
     if final:
-        parts[EVERYTHING] = material.everything
+        parts[EVERYTHING] = everything
         wanted += [(EVERYTHING, name) for name in ensemble.members]
     tasks = [
         FitTask(
@@ -340,9 +346,9 @@ def evaluate_models(
     with scratch(settings, run) as folder:
         fitted = fit_all(settings, tasks, parts, folder=folder, progress=progress)
     seconds["fit"], clock = time.monotonic() - clock, time.monotonic()
-    genres = evaluate.genre_matrix(material.catalogue)
+    genres = evaluate.genre_matrix(catalogue)
     models, judged = {}, {}
-    combined: dict[str, Model] = {}
+    combined: dict[str, Ensemble] = {}
     for name, holdout in holdouts.items():
         inner_models = {member: fitted.models[f"{name}.inner.{member}"] for member in ensemble.members}
         own = {single: fitted.models[f"{name}.{single}"] for single in singles}
@@ -389,10 +395,9 @@ def _ensemble(specs: Mapping[str, ModelSpec]) -> ModelSpec:
     return next(spec for spec in specs.values() if spec.members)
 
 
-def _final(found: Evaluation, ensemble: ModelSpec) -> Any:
+def _final(found: Evaluation, ensemble: ModelSpec) -> Ensemble:
     members = {name: found.fitted.models[f"{EVERYTHING}.{name}"] for name in ensemble.members}
-    learned: Any = found.combined["per_member"]
-    return learned.with_members(members)
+    return found.combined["per_member"].with_members(members)
 
 
 def _tags(settings: Settings, specs: Mapping[str, ModelSpec], learned: Snapshot) -> dict[str, str]:
@@ -412,8 +417,7 @@ def _describe(
     settings: Settings,
     folder: Path,
     material: Material,
-    model: Model,
-    combination: Mapping[str, Mapping[str, float]],
+    model: Ensemble,
     found: Evaluation,
     combined: str,
     tags: Mapping[str, str],
@@ -436,9 +440,10 @@ def _describe(
     report.plot(found.panels, drawn / "ndcg_at_20.png")
     own = {name: curve for name, curve in found.fitted.curves.items() if name.startswith(f"{EVERYTHING}.")}
     plots.curves(own, drawn / "loss.png")
+    assert model.validation is not None  # fit_ensemble's
     learned = {
         f"weights, {segment}": ", ".join(f"{name} {weight:.2f}" for name, weight in weights.items())
-        for segment, weights in combination.items()
+        for segment, weights in model.describe().items()
     }
     text = card(
         facts(
@@ -449,6 +454,7 @@ def _describe(
             snapshot=material.snapshot,
             panels=found.panels,
             judged=found.judged,
+            validation=model.validation,
             training={
                 "model": f"{combined} of {', '.join(_ensemble(discover()).members)}",
                 "preset": tags["preset"],

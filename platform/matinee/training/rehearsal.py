@@ -84,6 +84,7 @@ def known(material: pipeline.Material) -> TrainingSet:
         interactions=interactions,
         member_features=features and Features(names=features.names, values=features.values[rows]),
         title_features=title_features(interactions, material.catalogue),
+        outcomes=everything.outcomes and everything.outcomes.known_from(interactions),
     )
 
 
@@ -99,7 +100,10 @@ def _sampled(exam: Holdout, seed: int) -> Holdout:
     drawn = np.random.default_rng(seed).permutation(len(exam.query))[:CASES]
     rows = np.sort(drawn)
     return dataclasses.replace(
-        exam, query=evaluate.subset(exam.query, rows), answers=[exam.answers[row] for row in rows]
+        exam,
+        query=evaluate.subset(exam.query, rows),
+        answers=[exam.answers[row] for row in rows],
+        members=exam.members[rows],
     )
 
 

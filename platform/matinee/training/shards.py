@@ -12,18 +12,18 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from matinee.models.base import TrainingSet
-from matinee.schema import Features, Interactions
+from matinee.schema import Features, Interactions, Outcomes
 
 BLOCK_ROWS = 1 << 18
 """Most interactions of a block."""
 
 
 def can_shard(data: TrainingSet, shards: int) -> bool:
-    """Whether there is more than one shard and each gets a member. A set with outcomes stays whole: they
-    count members by its vocabulary."""
-    return shards > 1 and data.outcomes is None and len(np.unique(data.interactions.member)) >= shards
+    """Whether there is more than one shard and each gets a member."""
+    return shards > 1 and len(np.unique(data.interactions.member)) >= shards
 
 
 def shard_of_member(interactions: Interactions, shards: int) -> npt.NDArray[np.int64]:
@@ -38,19 +38,21 @@ def shard_of_member(interactions: Interactions, shards: int) -> npt.NDArray[np.i
 
 def blocks(data: TrainingSet, shards: int, *, rows: int = BLOCK_ROWS) -> list[list[pa.Table]]:
     """By shard, tables of at most `rows` interactions: row (place in the whole set), member, title, time,
-    value, and features where the set has member features."""
+    value, features where the set has member features, and where it has outcomes those of the member, with
+    the member's first row; members without a row teach nothing and are left out."""
     held = data.interactions
     owner = shard_of_member(held, shards)[held.member]
     return [_sliced(_table(data, np.flatnonzero(owner == shard)), rows) for shard in range(shards)]
 
 
 def common(data: TrainingSet) -> TrainingSet:
-    """What every shard shares: the set without its interactions and their features, whose names stay."""
+    """What every shard shares: the set without interactions, outcomes and features, whose names stay."""
     features = data.member_features
     nothing = np.zeros(0, np.intp)
     return replace(
         data,
         interactions=replace(data.interactions.take(nothing), member_ids=[]),
+        outcomes=None,
         member_features=features and Features(names=features.names, values=features.values[nothing]),
     )
 
@@ -74,6 +76,7 @@ def gathered(shared: TrainingSet, tables: Iterable[pa.Table]) -> TrainingSet:
             value=table["value"].to_numpy(),
         ),
         member_features=features,
+        outcomes=_detached(table["outcomes"].chunk(0), member) if "outcomes" in table.column_names else None,
         sharded=True,
     )
 
@@ -95,7 +98,28 @@ def _table(data: TrainingSet, rows: npt.NDArray[np.intp]) -> pa.Table:
         columns["features"] = pa.FixedSizeListArray.from_buffers(
             width, len(rows), [None], children=[pa.array(values.ravel())]
         )
+    if data.outcomes is not None:
+        columns["outcomes"] = _attached(data.outcomes, held.member)
     return pa.table(columns)
+
+
+def _attached(outcomes: Outcomes, member: npt.NDArray[np.int32]) -> pa.ListArray:
+    """The outcomes of the members of rows, each in the list of its member's first row."""
+    members, first = np.unique(member, return_index=True)
+    known = outcomes.take(np.isin(outcomes.member, members))
+    place = first[np.searchsorted(members, known.member)]
+    order = np.argsort(place, kind="stable")
+    told = pa.table(vars(known)).drop(["member"]).take(pa.array(order)).to_struct_array()
+    offsets = np.searchsorted(place[order], np.arange(len(member) + 1)).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), told.combine_chunks())
+
+
+def _detached(lists: pa.ListArray, member: pa.DictionaryArray) -> Outcomes:
+    """What `_attached` put into lists, for rows of these members."""
+    told = lists.flatten()
+    owner = member.indices.to_numpy()[pc.list_parent_indices(lists).to_numpy()]
+    columns = {field.name: told.field(field.name).to_numpy() for field in told.type}
+    return Outcomes(member=owner, **columns)
 
 
 def _sliced(table: pa.Table, rows: int) -> list[pa.Table]:

@@ -64,6 +64,8 @@ def identity(tasks: Sequence[FitTask], parts: Mapping[str, TrainingSet], *also: 
             if features is not None:
                 found.update(repr(tuple(features.names)).encode())
                 arrays.append(features.values)
+        if part.outcomes is not None:
+            arrays += vars(part.outcomes).values()
         for array in arrays:
             found.update(np.ascontiguousarray(array).data)
     return found.hexdigest()[:32]

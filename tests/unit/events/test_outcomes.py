@@ -35,6 +35,7 @@ def test_a_row_tells_what_came_of_a_title_in_a_session() -> None:
     np.testing.assert_array_equal(found.member, [0, 0, 1, 1])
     np.testing.assert_array_equal(found.title, [3, 4, 3, 3])
     np.testing.assert_array_equal(found.time, [1, 1, 20, 30])
+    np.testing.assert_array_equal(found.ended, [9, 9, 21, 40])
     np.testing.assert_array_equal(found.click, np.float32([1, 0, 1, np.nan]))
     np.testing.assert_array_equal(found.play, np.float32([1, 0, 0, np.nan]))
     np.testing.assert_array_equal(found.completion, np.float32([0.5, np.nan, np.nan, 1]))
@@ -53,3 +54,7 @@ def test_a_click_tells_whether_a_play_came_of_it_though_nobody_noted_the_title_a
     found = outcomes(log, catalogue(), ["m0"])
     np.testing.assert_array_equal(found.play, np.float32([0, 1]))
     np.testing.assert_array_equal(found.click, np.float32([np.nan, np.nan]))
+
+
+def test_a_play_of_which_nothing_came_to_be_known_is_left_out() -> None:
+    assert len(outcomes(events((1, "play", "m0", "s", "t3", None)), catalogue(), ["m0"])) == 0

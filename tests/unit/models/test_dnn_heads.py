@@ -8,15 +8,17 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import pytest
 from contracts.model_contract import training_set
 
 from matinee.events.outcomes import outcomes
 from matinee.models.base import Query, Start, TrainingSet
 from matinee.models.dnn import SPEC
+from matinee.models.dnn import model as model_module
 from matinee.models.dnn.batches import runs
 from matinee.models.dnn.exposures import Exposures
 from matinee.models.dnn.model import TwoTower
-from matinee.models.positions import positions
+from matinee.models.positions import Positions, positions
 from matinee.schema import Interactions, Outcomes
 from matinee.sources.world import World, WorldConfig
 
@@ -180,6 +182,7 @@ def test_a_title_shown_within_an_hour_of_the_last_watch_is_shown_in_the_sitting(
         member=np.array([0, 0, 0, 0, 1], np.int32),
         title=np.arange(5, dtype=np.int32),
         time=shown_at,
+        ended=shown_at,
         click=known,
         play=known,
         completion=known,
@@ -187,3 +190,21 @@ def test_a_title_shown_within_an_hour_of_the_last_watch_is_shown_in_the_sitting(
     exposures = Exposures(shown, watched, positions(watched))
     sitting = dict(zip(exposures._title.tolist(), exposures._sitting.tolist(), strict=True))
     assert sitting == {0: 0, 1: 1, 2: 1, 3: 0, 4: 0}
+
+
+def test_watches_that_tell_when_to_stop_teach_the_heads_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = world()[0]
+    seen: list[tuple[Outcomes, Interactions]] = []
+
+    def watched(told: Outcomes, kept: Interactions, places: Positions) -> Exposures:
+        seen.append((told, kept))
+        return Exposures(told, kept, places)
+
+    monkeypatch.setattr(model_module, "Exposures", watched)
+    TwoTower(replace(SPEC.presets["test"], epochs=1, patience=1)).fit(data, seed=0)
+    told, kept = seen[0]
+    last = np.zeros(len(kept.member_ids), np.int64)
+    np.maximum.at(last, kept.member, kept.time)
+    assert len(kept) < len(data.interactions)
+    assert len(told) > 0
+    assert (told.ended <= last[told.member]).all()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from contracts.model_contract import (
@@ -17,7 +19,7 @@ from matinee.models.base import Model, Query
 from matinee.models.ensemble.config import EnsembleConfig
 from matinee.models.ensemble.holdout import inner_set, split_holdout
 from matinee.models.ensemble.model import Ensemble, fit_ensemble
-from matinee.models.ensemble.weights import SEGMENTS, calibrate, learn, segments
+from matinee.models.ensemble.weights import SEGMENTS, segments, standardised
 from matinee.models.popularity.config import PopularityConfig
 from matinee.models.popularity.model import Popularity
 
@@ -51,6 +53,23 @@ class TestEnsemble(ModelContract):
         parts = model.score_parts(unknown(1))
         assert parts["popularity"].std() > 0
         assert parts["cf"].std() == 0
+
+    def test_probabilities_sum_to_1_over_titles_not_watched_in_the_order_of_scores(self) -> None:
+        model, asked = self.fitted(), query(training_set())
+        assert isinstance(model, Ensemble)
+        chances, scores = model.probabilities(asked), model.score(asked)
+        np.testing.assert_allclose(chances.sum(1), 1, rtol=1e-4)
+        for row, history in enumerate(asked.histories):
+            assert (chances[row, history] == 0).all()
+            left = np.setdiff1d(np.arange(scores.shape[1]), history)
+            assert (np.diff(chances[row, left[np.argsort(scores[row, left])]]) >= 0).all()
+
+    def test_a_loaded_ensemble_knows_its_validation(self, tmp_path: Path) -> None:
+        model = self.fitted()
+        assert isinstance(model, Ensemble)
+        assert model.validation is not None
+        model.save(tmp_path)
+        assert Ensemble.load(tmp_path).validation == model.validation
 
     def test_by_parts_equals_fit(self) -> None:
         data = training_set()
@@ -121,29 +140,10 @@ def test_segments_by_length_and_break() -> None:
     ]
 
 
-def test_learning_trusts_the_signal_that_tells_and_only_where_it_does() -> None:
-    generator = np.random.default_rng(0)
-    cases, titles = 200, 40
-    right = generator.integers(titles, size=cases)
-    answers = np.zeros((cases, titles), dtype=np.float32)
-    answers[np.arange(cases), right] = 1
-    segment = np.where(np.arange(cases) % 2, 0, 4)
-    told = answers * 5 + generator.normal(size=answers.shape)
-    noise = generator.normal(size=answers.shape)
-    first = np.where((segment == 0)[:, None], told, noise)
-    second = np.where((segment == 0)[:, None], noise, told)
-    signals = np.stack([calibrate(first.astype(np.float32)), calibrate(second.astype(np.float32))], axis=1)
-    weights = learn(signals, np.zeros(answers.shape, dtype=bool), answers, segment, 1.0)
-    assert weights[0, 0] > 5 * weights[0, 1]
-    assert weights[4, 1] > 5 * weights[4, 0]
-    assert (weights >= 0).all()
-
-
-def test_calibrated_rows_have_mean_0_and_deviation_1_and_flat_ones_are_0() -> None:
-    rows = np.array([[1, 2, 3, 10], [7, 7, 7, 7]], dtype=np.float32)
-    calibrated = calibrate(rows)
-    np.testing.assert_allclose([calibrated[0].mean(), calibrated[0].std()], [0, 1], atol=1e-6)
-    np.testing.assert_array_equal(calibrated[1], 0)
+def test_standardised_rows_have_mean_0_and_deviation_1_and_flat_ones_are_0() -> None:
+    found = standardised(np.array([[1, 2, 3, 10], [7, 7, 7, 7]], dtype=np.float32))
+    np.testing.assert_allclose([found[0].mean(), found[0].std()], [0, 1], atol=1e-6)
+    np.testing.assert_array_equal(found[1], 0)
 
 
 def test_describe_names_every_segment_and_signal() -> None:

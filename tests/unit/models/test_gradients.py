@@ -54,7 +54,8 @@ from matinee.models.content import Scaling
 from matinee.models.dnn.batches import Batches
 from matinee.models.gradients import average_gradients, greatest, together
 from matinee.models.positions import positions
-from matinee.training.shards import blocks, common, gathered
+from matinee.schema import Outcomes
+from matinee.training.shards import blocks, common, gathered, shard_of_member
 torch.set_num_threads(1)
 rank, port, folder = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 store = torch.distributed.TCPStore("127.0.0.1", int(port), 2, rank == 0)
@@ -93,6 +94,22 @@ spec = discover()["dnn"]
 model = spec.model(spec.presets["test"])
 model.fit(shard, seed=3)
 np.save(f"{folder}/sharded{rank}.npy", model.score(query(data)))
+
+# Outcomes of one shard's members alone: the other worker has the heads all the same.
+told = Outcomes(
+    **{name: getattr(data.interactions, name) for name in ("member", "title", "time")},
+    ended=data.interactions.time,
+    **{name: np.arange(len(data.interactions)) % 2 / np.float32(1) for name in ("click", "play")},
+    completion=np.full(len(data.interactions), np.nan, np.float32),
+)
+told = told.take(shard_of_member(data.interactions, 2)[told.member] == 0)
+data = replace(data, outcomes=told)
+shard = gathered(common(data), blocks(data, 2)[rank])
+assert len(shard.outcomes) == (0 if rank else len(told))
+heads = spec.model(replace(spec.presets["test"], epochs=1))
+heads.fit(shard, seed=3)
+assert list(heads.signals(query(data))) == ["score", "click", "play"]
+np.save(f"{folder}/heads{rank}.npy", heads.signals(query(data))["click"])
 np.save(f"{folder}/hits{rank}.npy", hit_rate(model, data))
 distributed.destroy_process_group()
 """
@@ -108,7 +125,7 @@ def test_two_workers_end_with_one_model(tmp_path: Path) -> None:
     command = [sys.executable, str(script)]
     workers = [subprocess.Popen([*command, str(rank), port, str(tmp_path), tests]) for rank in (0, 1)]
     assert [worker.wait(timeout=120) for worker in workers] == [0, 0]
-    for name in ("dnn", "gnn", "sharded"):
+    for name in ("dnn", "gnn", "sharded", "heads"):
         first, second = (np.load(tmp_path / f"{name}{rank}.npy") for rank in (0, 1))
         np.testing.assert_array_equal(first, second)
         assert first.std() > 0

@@ -42,6 +42,11 @@ def test_figures_carry_their_interval_and_members():
     assert "| many | - | - | 0.2000 [0.1000, 0.3000] |" in text
 
 
+def test_a_table_says_what_it_counts():
+    table = replace(FACTS.tables[0], counted="cases")
+    assert "| | cases | ndcg@20 | recall@20 |" in card(replace(FACTS, tables=[table]))
+
+
 def test_a_table_stays_whole_with_odd_values():
     text = card(replace(FACTS, data={"a|b": "first\nsecond"}))
     assert "| a\\|b | first second |" in text

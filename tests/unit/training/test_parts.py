@@ -1,8 +1,17 @@
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+import world_examples
 
-from matinee.schema import CATALOGUE_SCHEMA, Catalogue, Features, Interactions
+from matinee.events import lake
+from matinee.events.outcomes import TYPES, outcomes
+from matinee.models.ensemble.holdout import inner_set, split_holdout
+from matinee.schema import CATALOGUE_SCHEMA, Catalogue, Features, Interactions, Outcomes
 from matinee.training import evaluate, parts
+from matinee.training.pipeline import SPLITS
 
 DAY = 86_400_000_000
 CATALOGUE = Catalogue(
@@ -49,3 +58,64 @@ def test_features_may_be_absent():
     learned, cases = parts.protocol_set(evaluate.per_member(WATCHED), CATALOGUE, None)
     assert learned.member_features is None
     assert cases.query.member_features is None
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Interactions:
+    root: Path = tmp_path_factory.mktemp("lake")
+    dataset = world_examples.dataset()
+    world_examples.fill(root, dataset.events)
+    return lake.read_interactions(root, dataset.catalogue)
+
+
+def same(one: Outcomes, other: Outcomes) -> None:
+    for name, values in vars(one).items():
+        np.testing.assert_allclose(values, getattr(other, name), rtol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("name", SPLITS)
+def test_no_later_event_changes_the_outcomes_that_are_learned(name: str, watched: Interactions) -> None:
+    """Whatever came after a member's last known watch, in whichever session: other titles, types, seconds."""
+    dataset = world_examples.dataset()
+    split = SPLITS[name](watched)
+
+    def learned(events: pa.Table) -> Outcomes:
+        told = outcomes(events, dataset.catalogue, watched.member_ids)
+        part, _ = parts.protocol_set(split, dataset.catalogue, None, told)
+        assert part.outcomes is not None
+        return part.outcomes
+
+    last = np.zeros(len(watched.member_ids), np.int64)
+    np.maximum.at(last, split.train.member, split.train.time)
+    members = pa.array(watched.member_ids, pa.string())
+    events = dataset.events.filter(pc.is_in(dataset.events["member_id"], members))
+    events = events.filter(pc.is_in(events["type"], pa.array(map(str, TYPES))))
+    owner = pc.index_in(events["member_id"], members).to_numpy()
+    later = events["event_time"].cast(pa.int64()).to_numpy() > last[owner]
+    generator = np.random.default_rng(0)
+    changed = {
+        "type": generator.choice([str(kind) for kind in TYPES], len(events)),
+        "title_id": generator.choice(dataset.catalogue.title_ids, len(events)),
+        "value": generator.random(len(events)) * 1e5,
+    }
+    others = events
+    for column, values in changed.items():
+        mixed = pc.if_else(pa.array(later), pa.array(values), events[column])
+        others = others.set_column(others.column_names.index(column), column, mixed)
+    assert 0.05 < later.mean() < 0.6
+    assert len(learned(events)) > 0.3 * len(outcomes(events, dataset.catalogue, watched.member_ids))
+    same(learned(events), learned(others))
+
+
+def test_the_part_that_members_of_an_ensemble_learn_from_knows_less(watched: Interactions) -> None:
+    catalogue = world_examples.dataset().catalogue
+    told = outcomes(world_examples.dataset().events, catalogue, watched.member_ids)
+    learned, _ = parts.protocol_set(evaluate.per_member(watched), catalogue, None, told)
+    holdout = split_holdout(learned, seed=0)
+    inner = inner_set(learned, holdout)
+    assert learned.outcomes is not None
+    assert inner.outcomes is not None
+    assert 0 < len(inner.outcomes) < len(learned.outcomes)
+    last = np.zeros(len(watched.member_ids), np.int64)
+    np.maximum.at(last, inner.interactions.member, inner.interactions.time)
+    assert (inner.outcomes.ended <= last[inner.outcomes.member]).all()

@@ -21,6 +21,7 @@ EXAM = Holdout(
         histories=[np.array([3], np.int32), np.zeros(0, np.int32)], times=[NOW[:1], NOW[:0]], now=NOW
     ),
     answers=[np.array([30, 31], np.int32), np.array([40], np.int32)],
+    members=np.arange(2, dtype=np.int32),
 )
 
 

@@ -100,11 +100,31 @@ def test_sharding_needs_a_member_each(members: int, shards: int, expected: bool)
     assert can_shard(drawn(200, members, None), shards) is expected
 
 
-def test_a_set_with_outcomes_stays_whole() -> None:
-    data = drawn(50, 4, None)
-    none, few = np.zeros(0, np.int32), np.zeros(0, np.float32)
+@given(st.integers(0, 40), st.integers(2, 3), st.integers(1, 9), st.integers(0, 9))
+def test_outcomes_go_with_their_members(shown: int, shards: int, size: int, seed: int) -> None:
+    generator = np.random.default_rng(seed)
     outcomes = Outcomes(
-        member=none, title=none, time=none.astype(np.int64), click=few, play=few, completion=few
+        member=generator.integers(12, size=shown).astype(np.int32),
+        title=generator.integers(48, size=shown).astype(np.int32),
+        time=np.sort(generator.integers(1_000, size=shown)),
+        ended=generator.integers(1_000, 2_000, size=shown),
+        **{name: generator.random(shown).astype(np.float32) for name in ("click", "play", "completion")},
     )
-    assert can_shard(data, 2)
-    assert not can_shard(replace(data, outcomes=outcomes), 2)
+    data = replace(drawn(30, 12, None, seed), outcomes=outcomes)
+    found = [gathered(common(data), tables) for tables in blocks(data, shards, rows=size)]
+    merged = {}
+    for shard in found:
+        assert shard.outcomes is not None
+        assert [each.dtype for each in vars(shard.outcomes).values()] == [
+            each.dtype for each in vars(outcomes).values()
+        ]
+        merged |= told(shard)
+    assert merged == {name: rows for name, rows in told(data).items() if name in by_member(data)}
+
+
+def told(data: TrainingSet) -> dict[str, list[tuple[object, ...]]]:
+    assert data.outcomes is not None
+    found: dict[str, list[tuple[object, ...]]] = {}
+    for member, *row in zip(*vars(data.outcomes).values(), strict=True):
+        found.setdefault(data.interactions.member_ids[member], []).append(tuple(row))
+    return found

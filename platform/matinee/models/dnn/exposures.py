@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -50,12 +52,18 @@ class Exposures:
         self._sitting = (before & (since <= SITTING_GAP_US)).astype(np.float32)
         self._labels = {name: getattr(outcomes, name)[rows] for name in ("click", "play", "completion")}
 
-    @property
-    def shares(self) -> dict[str, float]:
-        """How often each outcome comes, smoothed; those that are known of no shown title are left out."""
-        known = {name: label[np.isfinite(label)] for name, label in self._labels.items()}
+    def shares(self, total: Callable[[npt.ArrayLike], npt.NDArray[np.float64]]) -> dict[str, float]:
+        """How often each outcome comes, smoothed; those that are known of no shown title are left out.
+
+        Args:
+            total: sums over those who hold the other shards.
+        """
+        labels = self._labels.values()
+        known = total([[np.isfinite(label).sum(), np.nansum(label, dtype=np.float64)] for label in labels])
         return {
-            name: float((label.sum() + 0.5) / (len(label) + 1)) for name, label in known.items() if len(label)
+            name: float((came + 0.5) / (count + 1))
+            for name, (count, came) in zip(self._labels, known, strict=True)
+            if count
         }
 
     def loss(

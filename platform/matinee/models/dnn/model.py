@@ -91,9 +91,10 @@ class TwoTower(Model):
                 width=config.width,
                 content=config.content,
             )
-        exposures = Exposures(data.outcomes, kept, learned) if data.outcomes is not None else None
+        told = data.outcomes and data.outcomes.known_from(kept) if config.patience else data.outcomes
+        exposures = None if told is None else Exposures(told, kept, learned)
+        outcomes = {} if exposures is None else exposures.shares(total)
         with seeded(seed + 1):
-            outcomes = exposures.shares if exposures else {}
             towers = Towers(member, title, _first_bias(counts, config), outcomes)
         if start is not None and before is not None:
             member.load_state_dict(before._member.state_dict())
@@ -115,7 +116,7 @@ class TwoTower(Model):
             context=context[torch.from_numpy(~held)],
             batches=batches,
             config=config,
-            exposures=exposures,
+            exposures=exposures if outcomes else None,
         )
         judge = Judge(
             towers=towers,

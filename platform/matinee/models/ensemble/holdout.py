@@ -33,12 +33,14 @@ class Holdout:
     Args:
         inner: bool [n], True for rows of the training interactions that members are fitted on.
         query: the cases.
-        answers: per case, int32 positions of the titles watched after its history.
+        answers: per case, int32 positions of the titles watched after its history, in time order.
+        members: int32, whose case each is.
     """
 
     inner: npt.NDArray[np.bool_]
     query: Query
     answers: list[npt.NDArray[np.int32]]
+    members: npt.NDArray[np.int32]
 
 
 def split_holdout(data: TrainingSet, *, seed: int) -> Holdout:
@@ -76,7 +78,12 @@ def split_holdout(data: TrainingSet, *, seed: int) -> Holdout:
         now=np.array([watched.time[mine[cut]] for mine, cut in cases], dtype=np.int64),
         member_features=_before(data.member_features, [mine[cut] for mine, cut in cases]),
     )
-    return Holdout(inner=inner, query=query, answers=[watched.title[mine[cut:]] for mine, cut in cases])
+    return Holdout(
+        inner=inner,
+        query=query,
+        answers=[watched.title[mine[cut:]] for mine, cut in cases],
+        members=np.array([watched.member[mine[0]] for mine, _ in cases], dtype=np.int32),
+    )
 
 
 def inner_set(data: TrainingSet, holdout: Holdout, *, title_features: Features | None = None) -> TrainingSet:

@@ -1,8 +1,9 @@
-"""A weighted sum of the member models' calibrated signals; the weights depend on the query's segment."""
+"""A weighted sum of the member models' signals; the weights depend on the query's segment."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,20 +12,28 @@ import numpy as np
 from matinee.errors import ConfigError
 from matinee.models import discover
 from matinee.models.base import Checkpoints, Model, Progress, Query, Scores, Start, TrainingSet
+from matinee.models.ensemble.calibration import chances
+from matinee.models.ensemble.cases import Cases, Values
 from matinee.models.ensemble.config import EnsembleConfig
 from matinee.models.ensemble.holdout import Holdout, inner_set, split_holdout
-from matinee.models.ensemble.weights import SEGMENTS, Weights, calibrate, learn, segments
+from matinee.models.ensemble.validation import Validation, validate
+from matinee.models.ensemble.weights import SEGMENTS, segments, standardised
 from matinee.models.storage import read_model, write_model
 
 
 class Ensemble(Model):
-    """Combines `members`: models by name, given by `with_members`."""
+    """Combines `members`: models by name, given by `with_members`.
+
+    `validation` holds what the hold-out said of the weights once they are learned.
+    """
 
     def __init__(self, config: EnsembleConfig) -> None:
         self.config = config
         self.members: Mapping[str, Model] = {}
         self._signals: Sequence[tuple[str, str]] = ()
-        self._weights: Weights = np.zeros((len(SEGMENTS), 0))
+        self._weights: Values = np.zeros((len(SEGMENTS), 0))
+        self._calibration = np.ones((len(SEGMENTS), 2))
+        self.validation: Validation | None = None
 
     def with_members(self, members: Mapping[str, Model]) -> Ensemble:
         """A new ensemble of `members` with the weights this one learned.
@@ -37,8 +46,12 @@ class Ensemble(Model):
             raise ConfigError(f"ensemble weighs {sorted(weighed)}, got members {sorted(members)}")
         ensemble = Ensemble(self.config)
         ensemble.members = dict(members)
-        ensemble._signals, ensemble._weights = self._signals, self._weights
+        ensemble._learned(self)
         return ensemble
+
+    def _learned(self, other: Ensemble) -> None:
+        self._signals, self._weights = other._signals, other._weights
+        self._calibration, self.validation = other._calibration, other.validation
 
     def fit(
         self,
@@ -70,18 +83,28 @@ class Ensemble(Model):
         for model in self.members.values():
             model.fit(inner, seed=seed)
             advance()
-        learned = fit_ensemble(self.members, holdout, config=self.config, seed=seed)
-        self._signals, self._weights = learned._signals, learned._weights
+        self._learned(fit_ensemble(self.members, holdout, config=self.config, seed=seed))
         advance()
         for model in self.members.values():
             model.fit(data, seed=seed)
             advance()
 
     def score(self, query: Query) -> Scores:
-        """The sum of `score_parts`."""
+        """The sum of `score_parts`; `probabilities` tells what it means."""
         parts = list(self.score_parts(query).values())
         total: Scores = np.sum(parts, axis=0, dtype=np.float32)
         return total
+
+    def probabilities(self, query: Query) -> Scores:
+        """How likely each title is the member's next watch, in the order of `score`: float32 [m, titles].
+
+        Rows sum to 1 over the titles that are not in the history; those in it have 0.
+        """
+        scores = self.score(query)
+        watched = np.zeros(scores.shape, dtype=bool)
+        for row, history in enumerate(query.histories):
+            watched[row, history] = True
+        return chances(scores, watched, self._calibration[segments(query, self.config.short_history)])
 
     def score_parts(self, query: Query) -> dict[str, Scores]:
         """What each member adds to the score of each title, by member name, float32 [m, titles]."""
@@ -90,7 +113,7 @@ class Ensemble(Model):
         for name, model in self.members.items():
             signals = model.signals(query)
             added = [
-                calibrate(signals[signal]) * weights[:, column, None]
+                standardised(signals[signal]) * weights[:, column, None]
                 for column, (member, signal) in enumerate(self._signals)
                 if member == name
             ]
@@ -98,7 +121,7 @@ class Ensemble(Model):
         return parts
 
     def describe(self) -> dict[str, dict[str, float]]:
-        """Learned weights: by segment, by "member.signal"."""
+        """Weights: by segment, by "member.signal"."""
         names = [f"{member}.{signal}" for member, signal in self._signals]
         return {
             segment: dict(zip(names, map(float, row), strict=True))
@@ -110,8 +133,13 @@ class Ensemble(Model):
         for name, model in self.members.items():
             (folder / name).mkdir()
             model.save(folder / name)
-        facts: dict[str, Any] = {"members": list(self.members), "signals": [list(s) for s in self._signals]}
-        write_model(folder, config=self.config, arrays={"weights": self._weights}, facts=facts)
+        facts: dict[str, Any] = {
+            "members": list(self.members),
+            "signals": [list(signal) for signal in self._signals],
+            "validation": self.validation and asdict(self.validation),
+        }
+        arrays = {"weights": self._weights, "calibration": self._calibration}
+        write_model(folder, config=self.config, arrays=arrays, facts=facts)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -121,14 +149,15 @@ class Ensemble(Model):
         specs = discover()
         ensemble.members = {name: specs[name].model.load(folder / name) for name in facts["members"]}
         ensemble._signals = [(member, signal) for member, signal in facts["signals"]]
-        ensemble._weights = arrays["weights"]
+        ensemble._weights, ensemble._calibration = arrays["weights"], arrays["calibration"]
+        ensemble.validation = facts["validation"] and Validation.read(facts["validation"])
         return ensemble
 
 
 def fit_ensemble(
     members: Mapping[str, Model], holdout: Holdout, *, config: EnsembleConfig, seed: int
 ) -> Ensemble:
-    """An ensemble of `members` with weights learned from the hold-out.
+    """An ensemble of `members` with weights learned from the hold-out, and validated on it.
 
     Args:
         members: models by name, fitted on `inner_set` of the same hold-out.
@@ -137,20 +166,12 @@ def fit_ensemble(
         seed: of the run; learning itself draws nothing.
     """
     ensemble = Ensemble(config).with_members(members)
-    query = holdout.query
     signals = {
-        (name, signal): calibrate(values)
+        (name, signal): standardised(values)
         for name, model in members.items()
-        for signal, values in model.signals(query).items()
+        for signal, values in model.signals(holdout.query).items()
     }
-    ensemble._signals = list(signals)
-    stacked = np.stack(list(signals.values()), axis=1) if signals else np.zeros((0, 0, 0), np.float32)
-    watched = np.zeros((len(query), stacked.shape[2]), dtype=bool)
-    answers = np.zeros(watched.shape, dtype=np.float32)
-    for row, (history, answer) in enumerate(zip(query.histories, holdout.answers, strict=True)):
-        watched[row, history] = True
-        answers[row, answer] = 1 / len(answer)
-    ensemble._weights = learn(
-        stacked, watched, answers, segments(query, config.short_history), config.shrinkage
-    )
+    cases = Cases.of(holdout, signals, segments(holdout.query, config.short_history))
+    ensemble._signals = cases.names
+    ensemble._weights, ensemble._calibration, ensemble.validation = validate(cases, config.shrinkage)
     return ensemble

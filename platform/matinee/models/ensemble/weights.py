@@ -1,4 +1,4 @@
-"""Segments of queries, calibration of signals, and the regression that weighs them. Pure."""
+"""Segments of queries, one scale for all signals, and the regression that weighs them. Pure."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ import numpy.typing as npt
 from scipy.optimize import minimize
 
 from matinee.models.base import Query, Scores
+from matinee.models.ensemble.cases import Cases, Rows, Values
 from matinee.models.histories import in_sitting
 
 SEGMENTS = ("cold", "short, back", "short, in sitting", "long, back", "long, in sitting")
 """By history length, and by whether the last watch was in the sitting the ranking is asked in."""
-
-Weights = npt.NDArray[np.float64]
 
 
 def segments(query: Query, short_history: int) -> npt.NDArray[np.int64]:
@@ -25,22 +24,23 @@ def segments(query: Query, short_history: int) -> npt.NDArray[np.int64]:
     return np.where(lengths == 0, 0, known)
 
 
-def calibrate(signal: Scores) -> Scores:
+def standardised(signal: Scores) -> Scores:
     """Each row with mean 0 and standard deviation 1 over titles; zeros where a row does not vary."""
     centred = signal - signal.mean(axis=1, keepdims=True, dtype=np.float64).astype(np.float32)
     spread = np.sqrt(np.mean(np.square(centred, dtype=np.float64), axis=1, keepdims=True))
     scale = np.where(spread > 1e-6, 1 / np.maximum(spread, 1e-6), 0)
-    calibrated: Scores = (centred * scale).astype(np.float32)
-    return calibrated
+    found: Scores = (centred * scale).astype(np.float32)
+    return found
 
 
 def learn(
-    signals: Scores,
-    watched: npt.NDArray[np.bool_],
-    answers: Scores,
-    segment: npt.NDArray[np.int64],
+    cases: Cases,
+    rows: Rows,
     shrinkage: float,
-) -> Weights:
+    *,
+    without: str | None = None,
+    start: Values | None = None,
+) -> Values:
     """Weights of each segment, float64 [segments, signals], none negative.
 
     Softmax regression: a case's answers should be likely among the titles not watched. Every segment is
@@ -48,52 +48,53 @@ def learn(
     towards the weights of all known members; the cold segment stands alone.
 
     Args:
-        signals: calibrated, float32 [cases, signals, titles].
-        watched: bool [cases, titles], left out of the softmax.
-        answers: float32 [cases, titles], rows that sum to 1.
-        segment: position in `SEGMENTS` by case.
+        rows: the cases to learn from.
         shrinkage: strength of the pull, in cases.
+        without: name of a member model whose signals get no weight.
+        start: weights from like cases, from which the search is shorter.
     """
-    count = signals.shape[1]
-    none = np.full(count, 1.0 / count)
+    heard = np.array([member != without for member, _ in cases.names])
+    none = heard / max(heard.sum(), 1)
     weights = np.tile(none, (len(SEGMENTS), 1))
 
-    def fitted(chosen: npt.NDArray[np.bool_], towards: Weights) -> Weights:
-        return _regress(signals[chosen], watched[chosen], answers[chosen], towards, shrinkage)
+    def fitted(places: Sequence[int], towards: Values) -> Values:
+        begin = towards if start is None else start[list(places)].mean(0) * heard
+        chosen = rows & np.isin(cases.segment, places)
+        return _regress(cases, chosen, heard, towards, shrinkage, begin)
 
-    weights[0] = fitted(segment == 0, none)
-    everyone = fitted(segment > 0, none)
+    weights[0] = fitted([0], none)
+    everyone = fitted([1, 2, 3, 4], none)
     for group in ((1, 3), (2, 4)):
-        together = fitted(np.isin(segment, group), everyone)
+        together = fitted(group, everyone)
         for place in group:
-            weights[place] = fitted(segment == place, together)
+            weights[place] = fitted([place], together)
     return weights
 
 
 def _regress(
-    signals: Scores,
-    watched: npt.NDArray[np.bool_],
-    answers: Scores,
-    towards: Weights,
-    shrinkage: float,
-) -> Weights:
-    if not len(signals):
+    cases: Cases, rows: Rows, heard: Rows, towards: Values, shrinkage: float, begin: Values
+) -> Values:
+    if not rows.any() or not heard.any():
         return towards
-    right = np.einsum("cst,ct->cs", signals, answers)
+    signals = cases.signals[:, rows]
+    watched = cases.watched[rows]
+    answers = cases.answers[rows] / cases.answers[rows].sum(1, keepdims=True, dtype=np.float32)
+    flat = signals.reshape(len(signals), -1)
+    right = flat @ answers.ravel()
 
-    def loss(weights: Weights) -> tuple[float, Weights]:
-        logits = np.einsum("cst,s->ct", signals, weights.astype(np.float32), optimize=True)
+    def loss(weights: Values) -> tuple[float, Values]:
+        logits = (weights.astype(np.float32) @ flat).reshape(watched.shape)
         logits[watched] = -np.inf
         top = logits.max(axis=1, keepdims=True)
         shares = np.exp(logits - top)
         total = shares.sum(axis=1, keepdims=True)
-        expected = np.einsum("cst,ct->cs", signals, shares / total, optimize=True)
-        value = (top + np.log(total)).sum() - (right @ weights).sum()
+        expected = flat @ (shares / total).ravel()
+        value = (top + np.log(total)).sum(dtype=np.float64) - right @ weights
         pull = weights - towards
-        gradient = (expected - right).sum(0) + 2 * shrinkage * pull
+        gradient = (expected - right) + 2 * shrinkage * pull
         return float(value + shrinkage * pull @ pull), gradient.astype(np.float64)
 
-    bounds: Sequence[tuple[float, None]] = [(0.0, None)] * len(towards)
-    found = minimize(loss, towards, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 60})
+    bounds = [(0.0, None if each else 0.0) for each in heard]
+    found = minimize(loss, begin, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 60})
     # A signal that is silent in every case taught nothing: it gets no say.
-    return np.where(np.abs(signals).any(axis=(0, 2)), found.x, 0.0)
+    return np.where(np.abs(flat).any(axis=1), found.x, 0.0)
