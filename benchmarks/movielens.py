@@ -50,7 +50,6 @@ OWN = "matinee"
 ENSEMBLE = "ensemble"
 METRIC = "ndcg@20"
 DATA = ("movielens-100k", "movielens-latest-small")
-THREADS = 2
 START_S = 120.0
 """Longest time that a peer's script takes beside its training."""
 EPOCHS = 10_000
@@ -61,8 +60,8 @@ FINAL = 4
 Lists = npt.NDArray[np.int32]
 
 
-class OutOfTime(Exception):
-    """A fit took longer than its trial may."""
+class _OutOfTime(Exception):
+    """A fit of ours took longer than it may."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,10 +74,11 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
-    """One fit that is wanted: settings, seed, most seconds of training and, by epoch, most epochs."""
+    """One fit that is wanted; by epoch, of at most `epochs`; of at most `budget_s` seconds of training."""
 
     config: Config
     seed: int = 0
+    threads: int
     budget_s: float
     epochs: int = EPOCHS
 
@@ -103,10 +103,10 @@ def main() -> None:
     args = arguments(__doc__, _declare)
     if args.quick:
         args.data, args.protocol, args.trials, args.trial_s, args.seeds = DATA[:1], ["per_member"], 2, 15.0, 1
-    with pinned(THREADS), threadpool_limits(THREADS):
+    with pinned(args.threads), threadpool_limits(args.threads):
         import torch
 
-        torch.set_num_threads(THREADS)
+        torch.set_num_threads(args.threads)
         for name in args.data:
             try:
                 everything = load(name, Path(args.cache) / "home")
@@ -124,6 +124,7 @@ def _declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--trials", type=int, default=5, help="of each model")
     parser.add_argument("--trial-s", type=float, default=180.0, help="most seconds of training in a trial")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
 
 
 def run(data: str, protocol: str, everything: TrainingSet, args: argparse.Namespace) -> None:
@@ -146,13 +147,13 @@ def run(data: str, protocol: str, everything: TrainingSet, args: argparse.Namesp
 
     for side in sides():
         try:
-            fit, tuned = tune(side, inner, folder, count=args.trials, trial_s=args.trial_s)
+            fit, tuned = tune(side, inner, folder, args=args)
             judge(side, fit, tuned)
-        except (PeerMissing, PeerFailed, OutOfTime) as reason:
+        except (PeerMissing, PeerFailed) as reason:
             skipped(NAME, side.name, f"{data}, {protocol}: {reason}")
     configs = {name: table[name]["config"] if name in table else {} for name in discover()[ENSEMBLE].members}
     combined = Side(name=ENSEMBLE, maker=OWN, published={}, space={}, answer=ensemble_answer)
-    judge(combined, Fit(config=configs, budget_s=np.inf), None)
+    judge(combined, Fit(config=configs, threads=args.threads, budget_s=np.inf), None)
     line = {"name": f"{NAME}_models", "data": data, "protocol": protocol, "models": table}
     print(json.dumps(line), flush=True)
     best = max((name for name in values if name != ENSEMBLE), key=lambda name: table[name][METRIC])
@@ -174,7 +175,7 @@ def run(data: str, protocol: str, everything: TrainingSet, args: argparse.Namesp
             "interactions": len(everything.interactions),
             "trials": args.trials,
             "trial_s": args.trial_s,
-            "threads": THREADS,
+            "threads": args.threads,
         },
         versions={row["maker"]: row["version"] for row in table.values() if row["maker"] != OWN},
     )
@@ -204,25 +205,27 @@ def sides() -> list[Side]:
     ]
 
 
-def tune(side: Side, inner: Question, folder: Path, *, count: int, trial_s: float) -> tuple[Fit, float]:
+def tune(side: Side, inner: Question, folder: Path, *, args: argparse.Namespace) -> tuple[Fit, float]:
     """The fit whose trial did best on the inner question, and its figure there.
 
+    One that was unfinished may take no longer on all data; others FINAL times as long, as these are more.
+
     Raises:
-        OutOfTime: no trial was done in its time.
         PeerFailed: every trial failed; the text is the last one's.
     """
-    best, value, reason = None, -1.0, OutOfTime(f"{side.name}: no trial within {trial_s:.0f} s")
-    for config in trials(side.name, side.published, side.space, count):
+    best, value, reason = None, -1.0, PeerFailed(f"{side.name}: no trial")
+    for config in trials(side.name, side.published, side.space, args.trials):
+        fit = Fit(config=config, threads=args.threads, budget_s=args.trial_s)
         try:
-            fit = Fit(config=config, budget_s=trial_s)
             answer = kept(folder / "trials", side, inner, fit, True)
-        except (OutOfTime, PeerFailed) as failure:
+        except PeerFailed as failure:
             reason = failure
             continue
         found = float(accuracy(answer.lists, inner.relevant)[METRIC].mean())
         if found > value:
             epochs = int(answer.facts.get("epochs", EPOCHS))
-            best, value = Fit(config=config, budget_s=FINAL * trial_s, epochs=epochs), found
+            times = 1 if answer.facts.get("unfinished") else FINAL
+            best, value = replace(fit, budget_s=times * args.trial_s, epochs=epochs), found
     if best is None:
         raise reason
     return best, round(value, 4)
@@ -257,25 +260,24 @@ def peer_answer(peer: Peer, question: Question, fit: Fit, answers: bool) -> Answ
             "config": fit.config,
             "seed": fit.seed,
             "limits": {"epochs": fit.epochs, "budget_s": fit.budget_s},
-            "threads": THREADS,
+            "threads": fit.threads,
         }
-        threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "LK_NUM_THREADS"), str(THREADS))
+        limits = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "LK_NUM_THREADS")
         facts = run_peer(
             python,
             f"recommend_{peer.venv}",
             request,
-            cores=THREADS,
+            cores=fit.threads,
             timeout_s=1.5 * fit.budget_s + START_S,
-            environment=threads,
+            environment=dict.fromkeys(limits, str(fit.threads)),
         )
         return Answer(lists=np.load(out), facts=facts)
 
 
 def own_answer(model: str, preset: str, question: Question, fit: Fit, answers: bool) -> Answer:
     """One of our models, in this process."""
-    begun = time.perf_counter()
-    fitted = fit_own(model, preset, fit, question.learned)
-    return _ranked(fitted, question, time.perf_counter() - begun)
+    fitted, facts = fit_own(model, preset, fit, question.learned)
+    return _ranked(fitted, question, facts)
 
 
 def ensemble_answer(question: Question, fit: Fit, answers: bool) -> Answer:
@@ -288,34 +290,38 @@ def ensemble_answer(question: Question, fit: Fit, answers: bool) -> Answer:
 
     def members(data: TrainingSet) -> dict[str, Model]:
         each = {name: replace(fit, config=fit.config[name]) for name in spec.members}
-        return {name: fit_own(name, "default", one, data) for name, one in each.items()}
+        return {name: fit_own(name, "default", one, data)[0] for name, one in each.items()}
 
     weighed = fit_ensemble(members(inner), holdout, config=spec.presets["default"], seed=fit.seed)
-    return _ranked(weighed.with_members(members(learned)), question, time.perf_counter() - begun)
+    whole = weighed.with_members(members(learned))
+    return _ranked(whole, question, {"fit_s": time.perf_counter() - begun})
 
 
-def fit_own(model: str, preset: str, fit: Fit, learned: TrainingSet) -> Model:
-    """Fit one of our models.
+def fit_own(model: str, preset: str, fit: Fit, learned: TrainingSet) -> tuple[Model, dict[str, Any]]:
+    """One of our models, fitted; as it stands, where its seconds were over before it was done.
 
-    Raises:
-        OutOfTime: its seconds were over before it was done.
+    Returns:
+        The model; fit_s, and `unfinished`.
     """
-    end = time.perf_counter() + fit.budget_s
+    begun = time.perf_counter()
+    fitted = discover()[model].model(configured(model, preset, fit.config))
+    unfinished = False
 
     def progress(step: int, steps: int, figures: Mapping[str, float]) -> None:
-        if step < steps and time.perf_counter() > end:
-            raise OutOfTime(f"{model}: step {step} of {steps} after {fit.budget_s:.0f} s")
+        if step < steps and time.perf_counter() > begun + fit.budget_s:
+            raise _OutOfTime
 
-    fitted = discover()[model].model(configured(model, preset, fit.config))
-    fitted.fit(learned, seed=fit.seed, progress=progress)
-    return fitted
+    try:
+        fitted.fit(learned, seed=fit.seed, progress=progress)
+    except _OutOfTime:
+        unfinished = True
+    return fitted, {"fit_s": time.perf_counter() - begun, "unfinished": unfinished}
 
 
-def _ranked(model: Model, question: Question, fit_s: float) -> Answer:
+def _ranked(model: Model, question: Question, facts: Mapping[str, Any]) -> Answer:
     begun = time.perf_counter()
     lists = evaluate.rank(model.score, question.query, k=LENGTH)
-    facts = {"fit_s": fit_s, "score_s": time.perf_counter() - begun, "version": ""}
-    return Answer(lists=lists, facts=facts)
+    return Answer(lists=lists, facts={**facts, "score_s": time.perf_counter() - begun, "version": ""})
 
 
 if __name__ == "__main__":

@@ -78,16 +78,6 @@ PEERS = (
     ),
     Peer(
         venv="recbole",
-        model="BPR",
-        by_epoch=True,
-        space={
-            "embedding_size": _WIDTHS,
-            "learning_rate": (5e-4, 1e-3, 3e-3, 1e-2),
-            "weight_decay": (0.0, 1e-5, 1e-4, 1e-3),
-        },
-    ),
-    Peer(
-        venv="recbole",
         model="LightGCN",
         by_epoch=True,
         space={
@@ -133,8 +123,8 @@ OURS: Mapping[str, Space] = {
     "gnn": {
         "width": _WIDTHS,
         "steps": (120, 180),
-        "recency": (4.0, 8.0, 16.0),
-        "learning_rate": (0.01, 0.02, 0.03),
+        "recency": (2.0, 4.0, 8.0),
+        "learning_rate": (0.006, 0.01, 0.02),
     },
 }
 """Spaces of our models by name; a model that is not named is run as it ships."""
