@@ -121,8 +121,9 @@ OURS: Mapping[str, Space] = {
         "learning_rate": (0.003, 0.006, 0.01),
     },
     "gnn": {
-        "width": _WIDTHS,
-        "steps": (120, 180),
+        "width": (64, 128),
+        "steps": (120, 200, 300),
+        "targets": (3, 5, 10),
         "recency": (2.0, 4.0, 8.0),
         "learning_rate": (0.006, 0.01, 0.02),
     },

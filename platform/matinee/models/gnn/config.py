@@ -24,13 +24,13 @@ class GnnConfig:
     """Watches after which a title's starting weight in that reading has halved; the weights are learned."""
     follows: int = 5
     """A title is joined to those watched up to this many places later in the same history."""
-    targets: int = 10
+    targets: int = 5
     """Coming titles that a position is trained to rank first."""
     target_decay: float = 0.9
     """Weight of each coming title over that of the one before it."""
-    steps: int = 120
+    steps: int = 200
     """Optimiser steps."""
-    batch: int = 1024
+    batch: int = 512
     """Positions in a step, over all workers."""
     dropout: float = 0.1
     """Share of history titles left out while training."""
@@ -38,7 +38,7 @@ class GnnConfig:
     """Peak of Adam's step, lowered to zero on a cosine."""
     weight_decay: float = 0.01
     """AdamW's decay."""
-    further_steps: int = 40
+    further_steps: int = 80
     """Optimiser steps of a fit that goes on from an earlier model."""
     sampling: Literal["auto", "full", "neighbours"] = "auto"
     """What a step propagates over: the whole graph or sampled neighbours; auto: whole where it fits."""
