@@ -221,7 +221,7 @@ def fitted(folder: Path, entry: Entry, learned: TrainingSet, quick: bool) -> tup
     with FitCheckpoints(str(folder / "parts"), name, every=EVERY, writes=True) as checkpoints:
         model.fit(learned, seed=0, checkpoints=checkpoints, progress=note)
         fit_s = before + time.perf_counter() - begun
-        kept.mkdir()
+        kept.mkdir(exist_ok=True)
         model.save(kept)
         marker.write_text(json.dumps(fit_s))
         checkpoints.forget()
