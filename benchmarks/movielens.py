@@ -1,8 +1,9 @@
 """The ensemble beside every single model, ours and the peers', on MovieLens: NDCG@20 of full rankings.
 
-Every model is tuned with as many trials of as many seconds, on a hold-out of the training data that is made
-as the test is; then it is fitted on all training data, once a seed. Lists are kept in a folder: a run that
-was cut off goes on there. What is kept doesn't know our code: take another folder after a change of it.
+Every model is tuned with as many trials of as many seconds (`Peer.times` as many for a slow one), on a hold-out
+of the training data that is made as the test is; then it is fitted on all training data, once a seed. Lists are
+kept in a folder: a run that was cut off goes on there. What is kept doesn't know our code: take another folder
+after a change of it.
 """
 
 from __future__ import annotations
@@ -88,15 +89,16 @@ class Side:
     """A model in the comparison.
 
     Args:
-        answer: fits on a question's training data and ranks; with the last argument, a script may choose
-            its epoch by the question's answers.
+        answer: fits on a question's training data and ranks; with `answers`, a script may choose its epoch
+            by the question's answers; at `state` it may keep how far it is.
     """
 
     name: str
     maker: str
     published: Config
     space: Mapping[str, Any]
-    answer: Callable[[Question, Fit, bool], Answer]
+    times: int = 1
+    answer: Callable[[Question, Fit, bool, Path], Answer]
 
 
 def main() -> None:
@@ -199,6 +201,7 @@ def sides() -> list[Side]:
             maker=peer.venv,
             published=peer.published,
             space=peer.space,
+            times=peer.times,
             answer=partial(peer_answer, peer),
         )
         for peer in PEERS
@@ -214,8 +217,9 @@ def tune(side: Side, inner: Question, folder: Path, *, args: argparse.Namespace)
         PeerFailed: every trial failed; the text is the last one's.
     """
     best, value, reason = None, -1.0, PeerFailed(f"{side.name}: no trial")
+    trial_s = side.times * args.trial_s
     for config in trials(side.name, side.published, side.space, args.trials):
-        fit = Fit(config=config, threads=args.threads, budget_s=args.trial_s)
+        fit = Fit(config=config, threads=args.threads, budget_s=trial_s)
         try:
             answer = kept(folder / "trials", side, inner, fit, True)
         except PeerFailed as failure:
@@ -224,8 +228,8 @@ def tune(side: Side, inner: Question, folder: Path, *, args: argparse.Namespace)
         found = float(accuracy(answer.lists, inner.relevant)[METRIC].mean())
         if found > value:
             epochs = int(answer.facts.get("epochs", EPOCHS))
-            times = 1 if answer.facts.get("unfinished") else FINAL
-            best, value = replace(fit, budget_s=times * args.trial_s, epochs=epochs), found
+            more = 1 if answer.facts.get("unfinished") else FINAL
+            best, value = replace(fit, budget_s=more * trial_s, epochs=epochs), found
     if best is None:
         raise reason
     return best, round(value, 4)
@@ -239,15 +243,17 @@ def kept(folder: Path, side: Side, question: Question, fit: Fit, answers: bool) 
     if path.exists():
         with np.load(path) as stored:
             return Answer(lists=stored["lists"], facts=json.loads(str(stored["facts"])))
-    answer = side.answer(question, fit, answers)
     folder.mkdir(parents=True, exist_ok=True)
+    state = path.with_suffix(".state")
+    answer = side.answer(question, fit, answers, state)
     draft = path.with_suffix(".draft.npz")
     np.savez(draft, lists=answer.lists, facts=json.dumps({**answer.facts, "wanted": wanted}))
     draft.replace(path)
+    state.unlink(missing_ok=True)
     return answer
 
 
-def peer_answer(peer: Peer, question: Question, fit: Fit, answers: bool) -> Answer:
+def peer_answer(peer: Peer, question: Question, fit: Fit, answers: bool, state: Path) -> Answer:
     """A peer's script, in its venv."""
     python = peer_venv(peer.venv, REQUIREMENTS[peer.venv])
     with tempfile.TemporaryDirectory(prefix="matinee-movielens-") as scratch:
@@ -256,6 +262,7 @@ def peer_answer(peer: Peer, question: Question, fit: Fit, answers: bool) -> Answ
         request = {
             "task": task,
             "out": out,
+            "checkpoint": str(state.resolve()),
             "model": peer.model,
             "config": fit.config,
             "seed": fit.seed,
@@ -274,13 +281,13 @@ def peer_answer(peer: Peer, question: Question, fit: Fit, answers: bool) -> Answ
         return Answer(lists=np.load(out), facts=facts)
 
 
-def own_answer(model: str, preset: str, question: Question, fit: Fit, answers: bool) -> Answer:
+def own_answer(model: str, preset: str, question: Question, fit: Fit, answers: bool, state: Path) -> Answer:
     """One of our models, in this process."""
     fitted, facts = fit_own(model, preset, fit, question.learned)
     return _ranked(fitted, question, facts)
 
 
-def ensemble_answer(question: Question, fit: Fit, answers: bool) -> Answer:
+def ensemble_answer(question: Question, fit: Fit, answers: bool, state: Path) -> Answer:
     """The ensemble as the training stage makes it, its members with the settings that `fit` holds by name."""
     begun = time.perf_counter()
     spec, learned = discover()[ENSEMBLE], question.learned

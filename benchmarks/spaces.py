@@ -29,6 +29,7 @@ class Peer:
         published: the settings of the first trial: defaults are left out.
         space: by setting, the values a trial draws from.
         by_epoch: a trial trains within its seconds and its best epoch is kept; else the script fits once.
+        times: how many times a trial's seconds it may take: where others' would not show what it can.
     """
 
     venv: str
@@ -36,6 +37,7 @@ class Peer:
     published: Config = field(default_factory=dict)
     space: Space = field(default_factory=dict)
     by_epoch: bool = False
+    times: int = 1
 
     @property
     def name(self) -> str:
@@ -91,6 +93,7 @@ PEERS = (
         venv="recbole",
         model="SASRec",
         by_epoch=True,
+        times=5,
         published={"train_neg_sample_args": None},
         space={
             "train_neg_sample_args": (None,),
