@@ -1,9 +1,9 @@
 """The ensemble beside every single model, ours and the peers', on MovieLens: NDCG@20 of full rankings.
 
-Every model is tuned with as many trials of as many seconds (`Peer.times` as many for a slow one), on a hold-out
-of the training data that is made as the test is; then it is fitted on all training data, once a seed. Lists are
-kept in a folder: a run that was cut off goes on there. What is kept doesn't know our code: take another folder
-after a change of it.
+Every model is tuned with as many trials of as many seconds (`Peer.times` as many for a slow one), on a
+hold-out of the training data that is made as the test is; then it is fitted on all training data, once a
+seed. Lists are kept in a folder: a run that was cut off goes on there. What is kept doesn't know our code:
+take another folder after a change of it.
 """
 
 from __future__ import annotations
