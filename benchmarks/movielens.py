@@ -127,6 +127,7 @@ def _declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--trial-s", type=float, default=180.0, help="most seconds of training in a trial")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--without", nargs="*", default=[], help="models to leave out, by name")
 
 
 def run(data: str, protocol: str, everything: TrainingSet, args: argparse.Namespace) -> None:
@@ -148,6 +149,9 @@ def run(data: str, protocol: str, everything: TrainingSet, args: argparse.Namesp
         table[side.name] = {**means, **facts, "maker": side.maker, "tuned": tuned, "config": fit.config}
 
     for side in sides():
+        if side.name in args.without:
+            skipped(NAME, side.name, f"{data}, {protocol}: left out")
+            continue
         try:
             fit, tuned = tune(side, inner, folder, args=args)
             judge(side, fit, tuned)
