@@ -86,10 +86,11 @@ MEMBERS = {
             "epochs": 14,
             "learning_rate": 0.004,
             "dropout": 0.3,
+            "length": 20,
         },
         quick={"epochs": 5},
     ),
-    "gnn": Entry(model="gnn", settings={"backend": "torch", "steps": 100}, quick={"steps": 60}),
+    "gnn": Entry(model="gnn", settings={"backend": "torch", "steps": 150, "targets": 3}, quick={"steps": 60}),
 }
 SASREC = Entry(model="dnn", preset="sasrec", settings={"width": 50}, quick={"epochs": 3})
 PEER = {"train_neg_sample_args": None}
@@ -225,6 +226,7 @@ def fitted(folder: Path, entry: Entry, learned: TrainingSet, quick: bool) -> tup
         model.save(kept)
         marker.write_text(json.dumps(fit_s))
         checkpoints.forget()
+        spent.unlink(missing_ok=True)
     return model, fit_s
 
 
