@@ -92,9 +92,28 @@ MEMBERS = {
     ),
     "gnn": Entry(model="gnn", settings={"backend": "torch", "steps": 150, "targets": 3}, quick={"steps": 60}),
 }
-SASREC = Entry(model="dnn", preset="sasrec", settings={"width": 50}, quick={"epochs": 3})
-PEER = {"train_neg_sample_args": None}
-"""RecBole's defaults, with its cross-entropy over all titles."""
+SASREC = {
+    "sasrec": Entry(model="dnn", preset="sasrec", settings={"width": 50, "length": 20}, quick={"epochs": 3}),
+    "sasrec, softmax": Entry(
+        model="dnn",
+        preset="sasrec",
+        settings={
+            "loss": "softmax",
+            "negatives": 2048,
+            "batch": 256,
+            "epochs": 15,
+            "patience": None,
+            "learning_rate": 0.003,
+            "length": 20,
+            "dropout": 0.3,
+        },
+        quick={"epochs": 3},
+    ),
+}
+"""The paper's recipe, and its encoder under a stronger loss. 19 in 20 members have at most 20 events to read,
+so no more are looked at."""
+PEER = {"train_neg_sample_args": None, "MAX_ITEM_LIST_LENGTH": 20, "train_batch_size": 512}
+"""RecBole's: cross-entropy over all titles; other settings are its defaults."""
 
 
 def main() -> None:
@@ -126,7 +145,7 @@ def run(args: argparse.Namespace) -> None:
     weighed_s = time.perf_counter() - begun
     sides = {
         **found,
-        "sasrec": fitted(folder, SASREC, learned, args.quick),
+        **{name: fitted(folder, entry, learned, args.quick) for name, entry in SASREC.items()},
         "ensemble": (ensemble, weighed_s),
     }
     among = evaluate.sampled_titles(test, negatives=NEGATIVES)
@@ -165,7 +184,8 @@ def run(args: argparse.Namespace) -> None:
     source = "the paper's table III; the interval is over our members alone"
     published = {metric: np.full(len(test), value) for metric, value in PUBLISHED.items()}
     beside("SASRec", published, {}, source=source)
-    beside("SASRec, our preset of it", figures["sasrec"], {}, fit_s=table["sasrec"]["fit_s"])
+    for name in SASREC:
+        beside(f"SASRec, our preset {name}", figures[name], {}, fit_s=table[name]["fit_s"])
     budget_s = 60.0 if args.quick else args.peer_s
     try:
         lists, facts = peer_lists(folder, learned, tuning, test, budget_s, args.threads)
