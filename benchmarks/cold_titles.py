@@ -14,6 +14,7 @@ bootstrap over members of the mean over splits stands under sizes.
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -303,16 +304,16 @@ def load(scratch: Path) -> TrainingSet:
     return TrainingSet(interactions=interactions(replace(data, catalogue=catalogue)), catalogue=catalogue)
 
 
+def _declare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", default="gnn", help="gnn, or ensemble (minutes a split)")
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS)
+
+
 def main() -> None:
     """Print a JSON line for each comparison."""
     import tempfile
 
-    options = arguments(
-        __doc__,
-        lambda parser: parser.add_argument(
-            "--model", default="gnn", help="gnn, or ensemble (minutes a split)"
-        ),
-    )
+    options = arguments(__doc__, _declare)
     if not (SHARED / "ml-latest-small").is_dir() or not (SHARED / "wikipedia-movies").is_dir():
         skipped("cold_titles", "content", f"{SHARED} lacks ml-latest-small or wikipedia-movies")
         return
@@ -324,7 +325,7 @@ def main() -> None:
     np.minimum.at(first, watched.title, watched.time)
     counted = counts >= LEAST_RATINGS
     pools = {"any": counted, "latest": counted & (first >= np.quantile(first[counted], 1 - LATEST))}
-    for variant in VARIANTS[: 1 if options.quick else None]:
+    for variant in options.variants[: 1 if options.quick else None]:
         splits = [split(data, pools[variant], seed=seed) for seed in range(1, SPLITS + 1)]
         judged = [measure(held, name=options.model, seed=seed) for seed, held in enumerate(splits, start=1)]
         sizes = {

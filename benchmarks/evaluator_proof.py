@@ -89,7 +89,8 @@ def gf_cf(train: Interactions) -> Callable[[Query], Scores]:
         sparse.diags_array(1 / member) @ watched @ sparse.diags_array(1 / title), dtype=np.float32
     )
     rank = min(RANK, min(shape) - 1)
-    right = svds(normalised, k=rank, random_state=0, return_singular_vectors="vh")[2].T
+    double = normalised.astype(np.float64)
+    right = svds(double, k=rank, random_state=0, return_singular_vectors="vh")[2].T
     into = (right / title[:, None]).astype(np.float32)
     out = (right * title[:, None] * IDEAL).T.astype(np.float32)
     near = sparse.csr_array(normalised.T @ normalised)

@@ -1,8 +1,9 @@
 """The ensemble beside every single model, ours and the peers', on MovieLens: NDCG@20 of full rankings.
 
-Every model is tuned with as many trials of as many seconds, on a hold-out of the training data that is made
-as the test is; then it is fitted on all training data, once a seed. Lists are kept in a folder: a run that
-was cut off goes on there. What is kept doesn't know our code: take another folder after a change of it.
+Every model is tuned with as many trials of as many seconds (`Peer.times` as many for a slow one), on a
+hold-out of the training data that is made as the test is; then it is fitted on all training data, once a
+seed. Lists are kept in a folder: a run that was cut off goes on there. What is kept doesn't know our code:
+take another folder after a change of it.
 """
 
 from __future__ import annotations
@@ -50,7 +51,6 @@ OWN = "matinee"
 ENSEMBLE = "ensemble"
 METRIC = "ndcg@20"
 DATA = ("movielens-100k", "movielens-latest-small")
-THREADS = 2
 START_S = 120.0
 """Longest time that a peer's script takes beside its training."""
 EPOCHS = 10_000
@@ -61,8 +61,8 @@ FINAL = 4
 Lists = npt.NDArray[np.int32]
 
 
-class OutOfTime(Exception):
-    """A fit took longer than its trial may."""
+class _OutOfTime(Exception):
+    """A fit of ours took longer than it may."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,10 +75,11 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
-    """One fit that is wanted: settings, seed, most seconds of training and, by epoch, most epochs."""
+    """One fit that is wanted; by epoch, of at most `epochs`; of at most `budget_s` seconds of training."""
 
     config: Config
     seed: int = 0
+    threads: int
     budget_s: float
     epochs: int = EPOCHS
 
@@ -88,25 +89,26 @@ class Side:
     """A model in the comparison.
 
     Args:
-        answer: fits on a question's training data and ranks; with the last argument, a script may choose
-            its epoch by the question's answers.
+        answer: fits on a question's training data and ranks; with `answers`, a script may choose its epoch
+            by the question's answers; at `state` it may keep how far it is.
     """
 
     name: str
     maker: str
     published: Config
     space: Mapping[str, Any]
-    answer: Callable[[Question, Fit, bool], Answer]
+    times: int = 1
+    answer: Callable[[Question, Fit, bool, Path], Answer]
 
 
 def main() -> None:
     args = arguments(__doc__, _declare)
     if args.quick:
         args.data, args.protocol, args.trials, args.trial_s, args.seeds = DATA[:1], ["per_member"], 2, 15.0, 1
-    with pinned(THREADS), threadpool_limits(THREADS):
+    with pinned(args.threads), threadpool_limits(args.threads):
         import torch
 
-        torch.set_num_threads(THREADS)
+        torch.set_num_threads(args.threads)
         for name in args.data:
             try:
                 everything = load(name, Path(args.cache) / "home")
@@ -124,6 +126,8 @@ def _declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--trials", type=int, default=5, help="of each model")
     parser.add_argument("--trial-s", type=float, default=180.0, help="most seconds of training in a trial")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--without", nargs="*", default=[], help="models to leave out, by name")
 
 
 def run(data: str, protocol: str, everything: TrainingSet, args: argparse.Namespace) -> None:
@@ -145,14 +149,17 @@ def run(data: str, protocol: str, everything: TrainingSet, args: argparse.Namesp
         table[side.name] = {**means, **facts, "maker": side.maker, "tuned": tuned, "config": fit.config}
 
     for side in sides():
+        if side.name in args.without:
+            skipped(NAME, side.name, f"{data}, {protocol}: left out")
+            continue
         try:
-            fit, tuned = tune(side, inner, folder, count=args.trials, trial_s=args.trial_s)
+            fit, tuned = tune(side, inner, folder, args=args)
             judge(side, fit, tuned)
-        except (PeerMissing, PeerFailed, OutOfTime) as reason:
+        except (PeerMissing, PeerFailed) as reason:
             skipped(NAME, side.name, f"{data}, {protocol}: {reason}")
     configs = {name: table[name]["config"] if name in table else {} for name in discover()[ENSEMBLE].members}
     combined = Side(name=ENSEMBLE, maker=OWN, published={}, space={}, answer=ensemble_answer)
-    judge(combined, Fit(config=configs, budget_s=np.inf), None)
+    judge(combined, Fit(config=configs, threads=args.threads, budget_s=np.inf), None)
     line = {"name": f"{NAME}_models", "data": data, "protocol": protocol, "models": table}
     print(json.dumps(line), flush=True)
     best = max((name for name in values if name != ENSEMBLE), key=lambda name: table[name][METRIC])
@@ -174,7 +181,7 @@ def run(data: str, protocol: str, everything: TrainingSet, args: argparse.Namesp
             "interactions": len(everything.interactions),
             "trials": args.trials,
             "trial_s": args.trial_s,
-            "threads": THREADS,
+            "threads": args.threads,
         },
         versions={row["maker"]: row["version"] for row in table.values() if row["maker"] != OWN},
     )
@@ -198,31 +205,35 @@ def sides() -> list[Side]:
             maker=peer.venv,
             published=peer.published,
             space=peer.space,
+            times=peer.times,
             answer=partial(peer_answer, peer),
         )
         for peer in PEERS
     ]
 
 
-def tune(side: Side, inner: Question, folder: Path, *, count: int, trial_s: float) -> tuple[Fit, float]:
+def tune(side: Side, inner: Question, folder: Path, *, args: argparse.Namespace) -> tuple[Fit, float]:
     """The fit whose trial did best on the inner question, and its figure there.
 
+    One that was unfinished may take no longer on all data; others FINAL times as long, as these are more.
+
     Raises:
-        OutOfTime: no trial was done in its time.
         PeerFailed: every trial failed; the text is the last one's.
     """
-    best, value, reason = None, -1.0, OutOfTime(f"{side.name}: no trial within {trial_s:.0f} s")
-    for config in trials(side.name, side.published, side.space, count):
+    best, value, reason = None, -1.0, PeerFailed(f"{side.name}: no trial")
+    trial_s = side.times * args.trial_s
+    for config in trials(side.name, side.published, side.space, args.trials):
+        fit = Fit(config=config, threads=args.threads, budget_s=trial_s)
         try:
-            fit = Fit(config=config, budget_s=trial_s)
             answer = kept(folder / "trials", side, inner, fit, True)
-        except (OutOfTime, PeerFailed) as failure:
+        except PeerFailed as failure:
             reason = failure
             continue
         found = float(accuracy(answer.lists, inner.relevant)[METRIC].mean())
         if found > value:
             epochs = int(answer.facts.get("epochs", EPOCHS))
-            best, value = Fit(config=config, budget_s=FINAL * trial_s, epochs=epochs), found
+            more = 1 if answer.facts.get("unfinished") else FINAL
+            best, value = replace(fit, budget_s=more * trial_s, epochs=epochs), found
     if best is None:
         raise reason
     return best, round(value, 4)
@@ -236,15 +247,17 @@ def kept(folder: Path, side: Side, question: Question, fit: Fit, answers: bool) 
     if path.exists():
         with np.load(path) as stored:
             return Answer(lists=stored["lists"], facts=json.loads(str(stored["facts"])))
-    answer = side.answer(question, fit, answers)
     folder.mkdir(parents=True, exist_ok=True)
+    state = path.with_suffix(".state")
+    answer = side.answer(question, fit, answers, state)
     draft = path.with_suffix(".draft.npz")
     np.savez(draft, lists=answer.lists, facts=json.dumps({**answer.facts, "wanted": wanted}))
     draft.replace(path)
+    state.unlink(missing_ok=True)
     return answer
 
 
-def peer_answer(peer: Peer, question: Question, fit: Fit, answers: bool) -> Answer:
+def peer_answer(peer: Peer, question: Question, fit: Fit, answers: bool, state: Path) -> Answer:
     """A peer's script, in its venv."""
     python = peer_venv(peer.venv, REQUIREMENTS[peer.venv])
     with tempfile.TemporaryDirectory(prefix="matinee-movielens-") as scratch:
@@ -253,32 +266,32 @@ def peer_answer(peer: Peer, question: Question, fit: Fit, answers: bool) -> Answ
         request = {
             "task": task,
             "out": out,
+            "checkpoint": str(state.resolve()),
             "model": peer.model,
             "config": fit.config,
             "seed": fit.seed,
             "limits": {"epochs": fit.epochs, "budget_s": fit.budget_s},
-            "threads": THREADS,
+            "threads": fit.threads,
         }
-        threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "LK_NUM_THREADS"), str(THREADS))
+        limits = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "LK_NUM_THREADS")
         facts = run_peer(
             python,
             f"recommend_{peer.venv}",
             request,
-            cores=THREADS,
+            cores=fit.threads,
             timeout_s=1.5 * fit.budget_s + START_S,
-            environment=threads,
+            environment=dict.fromkeys(limits, str(fit.threads)),
         )
         return Answer(lists=np.load(out), facts=facts)
 
 
-def own_answer(model: str, preset: str, question: Question, fit: Fit, answers: bool) -> Answer:
+def own_answer(model: str, preset: str, question: Question, fit: Fit, answers: bool, state: Path) -> Answer:
     """One of our models, in this process."""
-    begun = time.perf_counter()
-    fitted = fit_own(model, preset, fit, question.learned)
-    return _ranked(fitted, question, time.perf_counter() - begun)
+    fitted, facts = fit_own(model, preset, fit, question.learned)
+    return _ranked(fitted, question, facts)
 
 
-def ensemble_answer(question: Question, fit: Fit, answers: bool) -> Answer:
+def ensemble_answer(question: Question, fit: Fit, answers: bool, state: Path) -> Answer:
     """The ensemble as the training stage makes it, its members with the settings that `fit` holds by name."""
     begun = time.perf_counter()
     spec, learned = discover()[ENSEMBLE], question.learned
@@ -288,34 +301,38 @@ def ensemble_answer(question: Question, fit: Fit, answers: bool) -> Answer:
 
     def members(data: TrainingSet) -> dict[str, Model]:
         each = {name: replace(fit, config=fit.config[name]) for name in spec.members}
-        return {name: fit_own(name, "default", one, data) for name, one in each.items()}
+        return {name: fit_own(name, "default", one, data)[0] for name, one in each.items()}
 
     weighed = fit_ensemble(members(inner), holdout, config=spec.presets["default"], seed=fit.seed)
-    return _ranked(weighed.with_members(members(learned)), question, time.perf_counter() - begun)
+    whole = weighed.with_members(members(learned))
+    return _ranked(whole, question, {"fit_s": time.perf_counter() - begun})
 
 
-def fit_own(model: str, preset: str, fit: Fit, learned: TrainingSet) -> Model:
-    """Fit one of our models.
+def fit_own(model: str, preset: str, fit: Fit, learned: TrainingSet) -> tuple[Model, dict[str, Any]]:
+    """One of our models, fitted; as it stands, where its seconds were over before it was done.
 
-    Raises:
-        OutOfTime: its seconds were over before it was done.
+    Returns:
+        The model; fit_s, and `unfinished`.
     """
-    end = time.perf_counter() + fit.budget_s
+    begun = time.perf_counter()
+    fitted = discover()[model].model(configured(model, preset, fit.config))
+    unfinished = False
 
     def progress(step: int, steps: int, figures: Mapping[str, float]) -> None:
-        if step < steps and time.perf_counter() > end:
-            raise OutOfTime(f"{model}: step {step} of {steps} after {fit.budget_s:.0f} s")
+        if step < steps and time.perf_counter() > begun + fit.budget_s:
+            raise _OutOfTime
 
-    fitted = discover()[model].model(configured(model, preset, fit.config))
-    fitted.fit(learned, seed=fit.seed, progress=progress)
-    return fitted
+    try:
+        fitted.fit(learned, seed=fit.seed, progress=progress)
+    except _OutOfTime:
+        unfinished = True
+    return fitted, {"fit_s": time.perf_counter() - begun, "unfinished": unfinished}
 
 
-def _ranked(model: Model, question: Question, fit_s: float) -> Answer:
+def _ranked(model: Model, question: Question, facts: Mapping[str, Any]) -> Answer:
     begun = time.perf_counter()
     lists = evaluate.rank(model.score, question.query, k=LENGTH)
-    facts = {"fit_s": fit_s, "score_s": time.perf_counter() - begun, "version": ""}
-    return Answer(lists=lists, facts=facts)
+    return Answer(lists=lists, facts={**facts, "score_s": time.perf_counter() - begun, "version": ""})
 
 
 if __name__ == "__main__":

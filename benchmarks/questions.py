@@ -23,7 +23,7 @@ from matinee.schema import CATALOGUE_SCHEMA, Catalogue, Features, Interactions
 from matinee.sources import movielens
 from matinee.sources.dataset import Dataset
 from matinee.training import evaluate
-from matinee.training.parts import protocol_set
+from matinee.training.parts import protocol_set, replay_set
 
 SHARED = ROOT.parent / "shared" / "data"
 """Where data sets lie that a benchmark reads and does not fetch."""
@@ -78,28 +78,10 @@ def per_member(everything: TrainingSet) -> Question:
 def prequential(everything: TrainingSet) -> Question:
     """Fitted on the first four fifths in time; each later event is asked for at its moment, from what its
     member had watched by then. At most EVENTS of them, drawn with a seed."""
-    watched = everything.interactions
-    split = evaluate.global_time(watched)
-    rows = split.test_rows
-    if len(rows) > EVENTS:
-        rows = np.sort(np.random.default_rng(0).choice(rows, EVENTS, replace=False))
-    order = np.argsort(watched.member, kind="stable")
-    place = np.empty(len(watched), np.int64)
-    place[order] = np.arange(len(watched))
-    begin = np.searchsorted(watched.member[order], watched.member[rows])
-    titles, times = watched.title[order], watched.time[order]
-    features = everything.member_features
-    return Question(
-        learned=protocol_set(split, everything.catalogue, features)[0],
-        query=Query(
-            histories=[titles[first:end] for first, end in zip(begin, place[rows], strict=True)],
-            times=[times[first:end] for first, end in zip(begin, place[rows], strict=True)],
-            now=watched.time[rows],
-            member_features=features and Features(names=features.names, values=features.values[rows]),
-        ),
-        members=watched.member[rows],
-        relevant=[watched.title[row : row + 1] for row in rows],
-    )
+    split, features = evaluate.global_time(everything.interactions), everything.member_features
+    learned, _ = protocol_set(split, everything.catalogue, features)
+    cases = replay_set(split, features, limit=EVENTS, seed=0)
+    return Question(learned=learned, query=cases.query, members=cases.members, relevant=cases.relevant)
 
 
 PROTOCOLS: dict[str, Protocol] = {"per_member": per_member, "prequential": prequential}

@@ -29,6 +29,7 @@ class Peer:
         published: the settings of the first trial: defaults are left out.
         space: by setting, the values a trial draws from.
         by_epoch: a trial trains within its seconds and its best epoch is kept; else the script fits once.
+        times: how many times a trial's seconds it may take: where others' would not show what it can.
     """
 
     venv: str
@@ -36,6 +37,7 @@ class Peer:
     published: Config = field(default_factory=dict)
     space: Space = field(default_factory=dict)
     by_epoch: bool = False
+    times: int = 1
 
     @property
     def name(self) -> str:
@@ -78,16 +80,6 @@ PEERS = (
     ),
     Peer(
         venv="recbole",
-        model="BPR",
-        by_epoch=True,
-        space={
-            "embedding_size": _WIDTHS,
-            "learning_rate": (5e-4, 1e-3, 3e-3, 1e-2),
-            "weight_decay": (0.0, 1e-5, 1e-4, 1e-3),
-        },
-    ),
-    Peer(
-        venv="recbole",
         model="LightGCN",
         by_epoch=True,
         space={
@@ -101,6 +93,7 @@ PEERS = (
         venv="recbole",
         model="SASRec",
         by_epoch=True,
+        times=5,
         published={"train_neg_sample_args": None},
         space={
             "train_neg_sample_args": (None,),
@@ -131,10 +124,11 @@ OURS: Mapping[str, Space] = {
         "learning_rate": (0.003, 0.006, 0.01),
     },
     "gnn": {
-        "width": _WIDTHS,
-        "steps": (120, 180),
-        "recency": (4.0, 8.0, 16.0),
-        "learning_rate": (0.01, 0.02, 0.03),
+        "width": (64, 128),
+        "steps": (120, 200, 300),
+        "targets": (3, 5, 10),
+        "recency": (2.0, 4.0, 8.0),
+        "learning_rate": (0.006, 0.01, 0.02),
     },
 }
 """Spaces of our models by name; a model that is not named is run as it ships."""

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,16 @@ BATCH = 512
 Ragged = Sequence[NDArray[np.int32]]
 Score = Callable[[NDArray[np.int64]], NDArray[np.float32]]
 """Scores float [b, titles] of the queries at b positions; not finite where the model has nothing to say."""
+
+
+class Checkpoint(Protocol):
+    """Where a script keeps its model and how far `train` is."""
+
+    def load(self) -> dict[str, Any] | None:
+        """Put the model back as it was at the last `save` and return what that was given; None: none yet."""
+        ...
+
+    def save(self, course: dict[str, Any]) -> None: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +145,7 @@ def train(
     budget_s: float,
     metric: str = "ndcg@20",
     enough: float = math.inf,
+    checkpoint: Checkpoint | None = None,
 ) -> tuple[NDArray[np.int32], dict[str, Any]]:
     """Train epoch by epoch; with answers at hand, look at ever rarer epochs and keep the best one's lists.
 
@@ -142,29 +153,42 @@ def train(
         step: trains for one epoch, or for the seconds that are left: its argument.
         epochs: at most; training also ends once `budget_s` seconds went into it (looking is not counted),
             long after the best epoch, or where a look finds `enough`.
-        metric: of `accuracy`, the mean that ranks epochs.
+        metric: of `accuracy`, the mean that ranks epochs. Queries without an answer don't count.
+        checkpoint: kept after every epoch; training goes on from it.
 
     Returns:
         Lists as from `rank`, and the epoch they come from, fit_s (training alone) and score_s (one look).
     """
-    judged = len(task.answer) > 0
-    spent, due = 0.0, 1
-    lists, found = None, {"epochs": 0, "best": -1.0}
-    for epoch in range(1, epochs + 1):
+    judged = np.diff(task.answer_bounds) > 0
+    answers = [answer for answer in task.answers if len(answer)]
+    course: dict[str, Any] = (checkpoint and checkpoint.load()) or {
+        "epoch": 0,
+        "spent": 0.0,
+        "due": 1,
+        "lists": None,
+        "found": {"epochs": 0, "best": -1.0},
+    }
+    for epoch in range(course["epoch"] + 1, epochs + 1):
         begun = time.perf_counter()
-        step(budget_s - spent)
-        spent += time.perf_counter() - begun
-        past = judged and epoch > 2 * found["epochs"] + 10
-        last = epoch == epochs or spent >= budget_s or past
-        if last or (judged and epoch >= due):
-            due = math.ceil(epoch * 1.2) + 1
+        step(budget_s - course["spent"])
+        course["epoch"] = epoch
+        course["spent"] += time.perf_counter() - begun
+        past = judged.any() and epoch > 2 * course["found"]["epochs"] + 10
+        last = epoch == epochs or course["spent"] >= budget_s or past
+        if last or (judged.any() and epoch >= course["due"]):
+            course["due"] = math.ceil(epoch * 1.2) + 1
             begun = time.perf_counter()
             looked = rank(task, score)
             score_s = time.perf_counter() - begun
-            value = float(accuracy(looked, task.answers)[metric].mean()) if judged else float(epoch)
-            if value > found["best"]:
-                lists, found = looked, {"epochs": epoch, "best": value, "fit_s": spent, "score_s": score_s}
-        if last or found["best"] >= enough:
+            value = float(epoch)
+            if judged.any():
+                value = float(accuracy(looked[judged], answers)[metric].mean())
+            if value > course["found"]["best"]:
+                found = {"epochs": epoch, "best": value, "fit_s": course["spent"], "score_s": score_s}
+                course |= {"lists": looked, "found": found}
+        if last or course["found"]["best"] >= enough:
             break
-    assert lists is not None
-    return lists, {**found, "trained_s": spent}
+        if checkpoint is not None:
+            checkpoint.save(course)
+    assert course["lists"] is not None
+    return course["lists"], {**course["found"], "trained_s": course["spent"]}

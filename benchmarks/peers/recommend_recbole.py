@@ -1,6 +1,7 @@
 """RecBole's models under RecBole's data loaders, losses and optimiser.
 
-A general model answers with the member as fitted; a sequential one is given the query's history.
+A general model answers with the member as fitted; a sequential one is given the query's history. Where the
+request names a `checkpoint`, training that was cut off goes on there.
 """
 
 import os
@@ -85,6 +86,35 @@ class Fitter:
         return int(self.member[self.task.asked[row]])
 
 
+class Kept:
+    """See `recommend.Checkpoint`; a file of torch's."""
+
+    def __init__(self, fitter: Fitter, path: str) -> None:
+        self.fitter, self.path = fitter, Path(path)
+
+    def load(self) -> dict | None:
+        if not self.path.exists():
+            return None
+        state = torch.load(self.path, weights_only=False)
+        self.fitter.model.load_state_dict(state["model"])
+        self.fitter.optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["torch"])
+        np.random.set_state(state["numpy"])  # RecBole's own generator.
+        return state["course"]
+
+    def save(self, course: dict) -> None:
+        state = {
+            "course": course,
+            "model": self.fitter.model.state_dict(),
+            "optimizer": self.fitter.optimizer.state_dict(),
+            "torch": torch.get_rng_state(),
+            "numpy": np.random.get_state(),
+        }
+        draft = self.path.with_suffix(".draft")
+        torch.save(state, draft)
+        draft.replace(self.path)
+
+
 def _fixed(folder: str) -> dict:
     """All pairs train; their order in time is their place in the task."""
     return {
@@ -118,7 +148,8 @@ def main() -> None:
                 if time.perf_counter() > end:
                     break
 
-        lists, found = train(task, step, fitter.score, **asked["limits"])
+        checkpoint = Kept(fitter, asked["checkpoint"]) if "checkpoint" in asked else None
+        lists, found = train(task, step, fitter.score, checkpoint=checkpoint, **asked["limits"])
     np.save(asked["out"], lists)
     answer(**found, version=recbole.__version__)
 

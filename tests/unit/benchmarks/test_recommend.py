@@ -126,3 +126,44 @@ def test_training_ends_long_after_its_best_epoch():
     _, found = train(task([[3], [3]]), learner.step, learner.score, epochs=1000, budget_s=60)
     assert found["epochs"] == 1
     assert learner.epoch == pytest.approx(13, abs=2)
+
+
+def test_only_queries_with_an_answer_choose_the_epoch():
+    learner = Learner(0, 0, 3)
+    _, found = train(task([[3], []]), learner.step, learner.score, epochs=3, budget_s=60)
+    assert (found["epochs"], found["best"]) == (3, 1.0)
+
+
+class Cut(Exception):
+    pass
+
+
+class Memory:
+    """A checkpoint of a `Learner`; its `cut`-th save is the last thing that a process does."""
+
+    def __init__(self, cut):
+        self.cut, self.state = cut, None
+
+    def load(self):
+        if self.state is None:
+            return None
+        self.learner.epoch, course = self.state
+        return dict(course)
+
+    def save(self, course):
+        self.state = self.learner.epoch, dict(course)
+        if self.learner.epoch == self.cut:
+            raise Cut
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3])
+def test_training_that_was_cut_off_goes_on_where_it_was(cut):
+    memory = Memory(cut)
+    memory.learner = Learner(4, 4, 3, 0)
+    limits = {"epochs": 4, "budget_s": 60, "checkpoint": memory}
+    with pytest.raises(Cut):
+        train(task([[3], [3]]), memory.learner.step, memory.learner.score, **limits)
+    memory.learner, memory.cut = Learner(4, 4, 3, 0), None
+    lists, found = train(task([[3], [3]]), memory.learner.step, memory.learner.score, **limits)
+    assert memory.learner.epoch == 4
+    assert (lists[0, 0], found["epochs"]) == (3, 3)

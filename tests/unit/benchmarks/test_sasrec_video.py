@@ -4,40 +4,54 @@ import gzip
 from pathlib import Path
 
 import numpy as np
-from benchmarks.sasrec_video import NEGATIVES, asked, full_figures, read, training_set
+import pytest
+from benchmarks import sasrec_video
+from benchmarks.sasrec_video import Entry, both, fitted, questions
+
+TITLES = 60
 
 
-def histories(titles: int = 200) -> list[np.ndarray]:
+@pytest.fixture
+def histories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
+    """A file of sixteen members, of whom the first two have one event and two."""
     generator = np.random.default_rng(0)
-    return [generator.permutation(titles)[: 2 + member].astype(np.int32) for member in range(20)]
-
-
-def test_events_are_read_by_member_in_the_order_of_the_file(tmp_path: Path) -> None:
+    told = [generator.permutation(TITLES)[: 1 + member].tolist() for member in range(15)]
+    told.append(list(range(TITLES)))
     path = tmp_path / "Video.txt.gz"
     with gzip.open(path, "wt") as lines:
-        lines.write("1 3\n2 1\n1 2\n3 4\n")
-    found, titles = read(path)
-    assert [each.tolist() for each in found] == [[2, 1], [0], [3]]
-    assert titles == 4
+        lines.writelines(f"{member + 1} {title + 1}\n" for member, mine in enumerate(told) for title in mine)
+    monkeypatch.setattr(sasrec_video, "DATA", path)
+    return told
 
 
-def test_nothing_that_is_asked_is_learned() -> None:
-    told = histories()
-    learned = training_set(told, 200).interactions.histories()
-    for drop in (1, 2):
-        question = asked(told, 200, drop=drop, count=15, seed=0)
-        assert len(question.answers) == 15
-        for row, member in enumerate(question.members):
-            known = question.histories[row]
-            assert known.tolist() == told[member][:-drop].tolist()
-            assert question.answers[row] == told[member][-drop]
-            assert not np.isin(told[member][-drop:], learned[member]).any()
-            assert not np.isin(question.negatives[row], [*known, question.answers[row]]).any()
-            assert question.negatives[row].shape == (NEGATIVES,)
+def test_nothing_that_is_asked_is_learned(histories: list[list[int]]) -> None:
+    learned, tuning, test = questions(12)
+    assert (len(tuning), len(test)) == (15, 12)
+    known = learned.interactions.histories()
+    assert known[0].tolist() == histories[0]
+    for cases, last in ((tuning, 2), (test, 1)):
+        for row, member in enumerate(cases.members):
+            mine = histories[member]
+            cut = len(mine) - min(last, len(mine) - 1)
+            assert cases.query.histories[row].tolist() == mine[:cut]
+            assert cases.relevant[row].tolist() == [mine[cut]]
+            assert not np.isin(cases.relevant[row], known[member]).any()
 
 
-def test_gain_falls_with_the_rank_and_ends_at_the_cut() -> None:
-    figures = full_figures(np.array([0, 1, 9, 10, 19, 20]))
-    np.testing.assert_allclose(figures["ndcg@10 full"], [1, 1 / np.log2(3), 1 / np.log2(11), 0, 0, 0])
-    np.testing.assert_array_equal(figures["recall@10 full"], [1, 1, 1, 0, 0, 0])
-    assert (figures["ndcg@20 full"] > 0).tolist() == [True] * 5 + [False]
+def test_a_peer_sees_the_answers_of_the_tuning_cases_alone(histories: list[list[int]]) -> None:
+    learned, tuning, test = questions(12)
+    task = both(learned, tuning, test).task(answers=True)
+    assert task.asked.tolist() == [*tuning.members, *test.members]
+    assert [each.tolist() for each in task.answers] == [
+        *(each.tolist() for each in tuning.relevant),
+        *([] for _ in test.members),
+    ]
+
+
+def test_a_fit_is_kept(histories: list[list[int]], tmp_path: Path) -> None:
+    learned, tuning, _ = questions(12)
+    entry = Entry(model="popularity")
+    first, fit_s = fitted(tmp_path, entry, learned, quick=False)
+    again, same_s = fitted(tmp_path, entry, learned, quick=False)
+    assert fit_s == same_s
+    np.testing.assert_array_equal(first.score(tuning.query), again.score(tuning.query))

@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from contracts.model_contract import query, training_set
+from contracts.model_contract import TITLES, query, training_set
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
+from matinee.models.content import attribute_matrix, relations
 from matinee.models.gnn import SPEC
 from matinee.models.gnn.cold import directions, from_content
 
@@ -66,3 +67,17 @@ def test_content_stands_for_titles_without_watches_and_for_no_other() -> None:
     # The members' vectors come of watched titles, so these score alike whatever content says.
     np.testing.assert_allclose(scores[0][:, watched], scores[1][:, watched], rtol=1e-5, atol=1e-6)
     assert not np.allclose(scores[0][:, ~watched], scores[1][:, ~watched], atol=1e-4)
+
+
+def test_only_titles_with_attributes_are_pulled_to_where_those_lead() -> None:
+    data = training_set()
+    told = np.diff(attribute_matrix(relations(data.catalogue), TITLES).indptr) > 0
+    vectors = []
+    for watches in (0.0, 1e9):
+        model = SPEC.model(replace(SPEC.presets["test"], steps=5, embedding=16, content_watches=watches))
+        model.fit(data, seed=0)
+        vectors.append(model.embeddings())
+    watched = np.bincount(data.interactions.title, minlength=TITLES) > 0
+    assert (watched & ~told).any()
+    moved = (vectors[0] != vectors[1]).any(axis=1)
+    np.testing.assert_array_equal(moved, watched & told)

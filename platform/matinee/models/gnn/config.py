@@ -12,7 +12,7 @@ from matinee.models.space import Choice, Real, Space, Whole
 class GnnConfig:
     """The network, its training, and where it runs."""
 
-    width: int = 64
+    width: int = 128
     """Length of every node's vector, and of the product that scores."""
     embedding: int = 256
     """Length of the published title embeddings: the learned vector, then directions of content."""
@@ -20,25 +20,25 @@ class GnnConfig:
     """Rounds of propagation; one round reaches titles over members and over attributes."""
     length: int = 50
     """Last titles of a history that a member's vector is read from."""
-    recency: float = 8.0
+    recency: float = 4.0
     """Watches after which a title's starting weight in that reading has halved; the weights are learned."""
     follows: int = 5
     """A title is joined to those watched up to this many places later in the same history."""
-    targets: int = 10
+    targets: int = 5
     """Coming titles that a position is trained to rank first."""
     target_decay: float = 0.9
     """Weight of each coming title over that of the one before it."""
-    steps: int = 120
+    steps: int = 200
     """Optimiser steps."""
-    batch: int = 1024
+    batch: int = 512
     """Positions in a step, over all workers."""
     dropout: float = 0.1
     """Share of history titles left out while training."""
-    learning_rate: float = 0.02
+    learning_rate: float = 0.01
     """Peak of Adam's step, lowered to zero on a cosine."""
     weight_decay: float = 0.01
     """AdamW's decay."""
-    further_steps: int = 40
+    further_steps: int = 80
     """Optimiser steps of a fit that goes on from an earlier model."""
     sampling: Literal["auto", "full", "neighbours"] = "auto"
     """What a step propagates over: the whole graph or sampled neighbours; auto: whole where it fits."""
@@ -48,7 +48,7 @@ class GnnConfig:
     """What a step over the whole graph may take, about, for it to fit."""
     content_ridge: float = 200.0
     """Penalty of the regression that leads from attributes to vectors of titles without watches."""
-    content_watches: float = 0.0
+    content_watches: float = 3.0
     """Watches' worth of pull of a watched title's vector towards the one its attributes lead to."""
     backend: Literal["dgl", "torch"] = "dgl"
     """What propagates on the CPU. On a GPU, and where dgl is not installed, it is torch sparse."""

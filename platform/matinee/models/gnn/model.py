@@ -132,7 +132,9 @@ class GraphNetwork(Model):
         config = self.config
         vectors = torch.cat([network.propagator(graph), network.bias[:, None]], 1).cpu().numpy()
         content = from_content(matrix, vectors, np.sqrt(watches).astype(np.float32), config.content_ridge)
-        share = (watches / np.maximum(watches + config.content_watches, 1))[:, None]
+        # A title without attributes is not pulled to where those of all titles lead on average.
+        pull = config.content_watches * (matrix.getnnz(axis=1) > 0)
+        share = (watches / np.maximum(watches + pull, 1))[:, None]
         self._titles = torch.from_numpy((share * vectors + (1 - share) * content).astype(np.float32))
         self._content = torch.from_numpy(content)
         self._learned = Learned.of(network, names)
