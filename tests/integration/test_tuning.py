@@ -26,10 +26,11 @@ from matinee.features.store import FeatureStore
 from matinee.models import discover
 from matinee.models.base import Model, ModelSpec, Query, TrainingSet
 from matinee.models.ensemble.holdout import split_holdout
+from matinee.models.ensemble.model import Ensemble, fit_ensemble
 from matinee.models.space import Choice
 from matinee.registry.mlflow import Registry
 from matinee.schema import LAKE_SCHEMA
-from matinee.training import pipeline, search
+from matinee.training import pipeline, rehearsal, search
 from matinee.training.budget import Budget, Left
 from matinee.training.rehearsal import Rehearsal, attempt, quality, rehearse
 from matinee.training.study import opened
@@ -160,20 +161,33 @@ def test_a_study_is_found_in_mlflow_goes_on_with_more_budget_and_its_best_can_be
         search.tune(home, "cf", Budget(trials=4), name="pop")
 
 
-def test_an_ensembles_own_config_is_tuned_over_members_fitted_once(home: Settings):
+def test_an_ensembles_own_config_is_tuned_over_members_fitted_once(
+    home: Settings, monkeypatch: pytest.MonkeyPatch
+):
     specs = discover()
     spec = replace(specs["ensemble"], members=("popularity", "cf"))
     material, configs = pipeline.read(home), pipeline.presets(home, specs, "test")
     given = rehearse(home, spec, material, configs)
     assert set(given.members) == {"popularity", "cf"}
     seen: list[tuple[float, float]] = []
+    weighed: list[Ensemble] = []
+
+    def watched(*asked: Any, **options: Any) -> Ensemble:
+        weighed.append(fit_ensemble(*asked, **options))
+        return weighed[-1]
+
+    monkeypatch.setattr(rehearsal, "fit_ensemble", watched)
     for shrinkage in (0.3, 1000.0):
         config = replace(configs["ensemble"], shrinkage=shrinkage)
         attempt(config, spec, given, 0, lambda *told: seen.append(told))
     assert [percent for percent, _ in seen] == [100, 100]
     alone = quality(given.members["popularity"], given.exam, served_home.TITLES)
     assert all(value > 0.8 * alone for _, value in seen)
-    assert seen[0][1] != seen[1][1]
+    combinations = []
+    for each in weighed:
+        assert each.validation is not None
+        combinations.append([decision.combination.value for decision in each.validation.decisions])
+    assert combinations[0] != combinations[1]
 
 
 @dataclass(frozen=True)
