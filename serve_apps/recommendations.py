@@ -28,7 +28,7 @@ def app(args: Args) -> Application:
     """Bind the application.
 
     Raises:
-        ConfigError: no broker is named.
+        ConfigError: no broker is named, or Serve listens beyond loopback and there is no authentication.
     """
     settings = load_settings({"home": args.home or None})
     bootstrap = args.bootstrap or settings.kafka.bootstrap_servers

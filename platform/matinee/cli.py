@@ -94,6 +94,14 @@ def parser() -> argparse.ArgumentParser:
     features.add_argument("workers", nargs="?", type=int, help="scale: how many share the partitions")
     features.add_argument("--port", type=int, help="serve: port (default: a free one)")
 
+    keys = add("keys", _keys, "the API keys of services: make, list or revoke them")
+    keys.add_argument("action", choices=["create", "list", "revoke"])
+    keys.add_argument("key_id", nargs="?", help="revoke: the key's id")
+    keys.add_argument("--scope", default="service", help="create: service, batch or operator")
+    keys.add_argument("--days", type=float, help="create: how long it is good (default: until revoked)")
+    keys.add_argument("--who", default="cli")
+    keys.add_argument("--why", default="")
+
     add("settings", _settings, "print every setting and its value")
     return root
 
@@ -213,6 +221,36 @@ def _features(options: argparse.Namespace, settings: Settings) -> int:
     from matinee.local.service import scale_stream
 
     _show(options, {"workers": scale_stream(settings, options.workers)})
+    return 0
+
+
+def _keys(options: argparse.Namespace, settings: Settings) -> int:
+    from matinee.errors import InvalidInput
+    from matinee.events.encode import rfc3339
+    from matinee.gateway.keys import Keys
+
+    keys = Keys(settings)
+    if options.action == "create":
+        key = keys.create(options.scope, who=options.who, why=options.why, days=options.days)
+        _show(options, {"key": key, "note": "it is shown this once"})
+    elif options.action == "revoke":
+        if not options.key_id:
+            raise InvalidInput("keys revoke needs an id; see `matinee keys list`")
+        keys.revoke(options.key_id, who=options.who, why=options.why)
+        _show(options, {"revoked": options.key_id})
+    else:
+        rows = [
+            {
+                "id": key.key_id,
+                "scope": key.scope,
+                "expires": rfc3339(key.expires) if key.expires else "never",
+                "who": key.who,
+                "why": key.why,
+                "time": rfc3339(key.time),
+            }
+            for key in keys.live().values()
+        ]
+        _show(options, {"keys": rows})
     return 0
 
 

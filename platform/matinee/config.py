@@ -140,6 +140,72 @@ class Serving(Section):
     """How far ahead of our clock an event time may lie."""
 
 
+class Auth(Section):
+    """Who may call the API. Off while neither tokens nor keys are set; then only loopback is served."""
+
+    jwks: str = ""
+    """Public keys of the tokens' issuer (a JWKS): a file, or an https address, asked again as they rotate."""
+    hs256_secret: SecretStr = SecretStr("")
+    """For development, on loopback only: tokens are signed with this secret of 32 bytes or more."""
+    issuer: str = ""
+    """Who must have made a token (`iss`); needed with `jwks`."""
+    audience: str = "matinee"
+    """Whom a token must be for (`aud`)."""
+    member_claim: str = "sub"
+    """Claim that names the member."""
+    scope_claim: str = "scope"
+    """Claim with the scopes, a list or a text: member, service, batch, operator."""
+    leeway_s: float = Field(30.0, ge=0, le=300)
+    """By how much clocks may differ."""
+    refresh_s: float = Field(300.0, gt=0)
+    """Age at which the key set is asked for again."""
+    retry_s: float = Field(10.0, gt=0)
+    """Least time between two requests for the key set, whatever unknown keys tokens name."""
+    stale_s: float = Field(86_400.0, ge=0)
+    """How long the last key set serves while its source does not answer."""
+    keys: bool = False
+    """Accept API keys, made with `matinee keys create`."""
+    token: SecretStr = SecretStr("")
+    """What this machine's own commands (status) show the API: an API key or a token of scope operator."""
+
+    @property
+    def on(self) -> bool:
+        """Callers must say who they are."""
+        return bool(self.jwks or self.hs256_secret.get_secret_value() or self.keys)
+
+
+class Gateway(Section):
+    """What the API lets through, and what it tells of it."""
+
+    rates: dict[str, str] = {"member": "30/second", "peer": "30/second"}
+    """Most requests to one route, by kind of caller (member, service, batch, operator; peer: an address
+    without credentials; local: all where authentication is off) or by kind and route
+    ("member POST /v1/events"): "30/second", "5/second;100/minute". A JSON object in the environment."""
+    rate_store: str = ""
+    """Redis that replicas count in together, redis://host:port/db; empty: each counts in its memory."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses and networks whose X-Forwarded-For is believed; a JSON list in the environment."""
+    cors_origins: tuple[str, ...] = ()
+    """Origins of web pages that may call the API; a JSON list in the environment."""
+    max_header_bytes: int = Field(16_384, ge=1024)
+    max_path_bytes: int = Field(8_192, ge=256)
+    body_s: float = Field(10.0, gt=0)
+    """Longest wait for a whole body."""
+    request_s: float = Field(30.0, gt=0)
+    """Longest a request may take; then it is answered 503."""
+    shed: bool = True
+    """Answer 503 at once to what would wait too long."""
+    access_log: Literal["file", "stderr", "off"] = "file"
+    """Where a JSON line for each request goes; the file lies in the home's logs, one a replica."""
+    otlp_endpoint: str = ""
+    """Where traces go (OTLP over HTTP), http://host:4318/v1/traces; empty: there are none."""
+
+    @field_validator("rates", "trusted_proxies", "cors_origins", mode="before")
+    @classmethod
+    def _from_text(cls, value: object) -> object:
+        return json.loads(value) if isinstance(value, str) else value
+
+
 class Monitoring(Section):
     """Drift, freshness, and agreement of what was served with what the lake says."""
 
@@ -217,6 +283,8 @@ class Settings(Section):
     training: Training = Training()
     tuning: Tuning = Tuning()
     serving: Serving = Serving()
+    auth: Auth = Auth()
+    gateway: Gateway = Gateway()
     monitoring: Monitoring = Monitoring()
 
     @property

@@ -20,6 +20,10 @@ class NotFound(MatineeError, LookupError):
     """A named thing (title, data set, model version, run) does not exist."""
 
 
+class Forbidden(MatineeError, PermissionError):
+    """The caller is known, and may not do this."""
+
+
 class Unavailable(MatineeError, RuntimeError):
     """A part Matinee depends on (broker, store, cluster) does not answer now; a retry may succeed.
 

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -77,3 +79,31 @@ def test_the_shell_does_not_wait_for_model_libraries() -> None:
     code = f"import sys, matinee.cli; print(sorted({heavy} & set(sys.modules)))"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert shown.strip() == "[]"
+
+
+def test_another_address_than_loopback_is_not_served_without_authentication(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MATINEE_SERVING_HOST", "0.0.0.0")
+    assert cli.main(["up", "--home", str(tmp_path)]) == 2
+    assert "needs authentication; set auth.jwks or auth.keys" in capsys.readouterr().err
+    assert cli.main(["features", "serve", "--home", str(tmp_path)]) == 2
+    assert "on loopback alone" in capsys.readouterr().err
+
+
+def test_a_key_is_made_listed_and_revoked(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    def run(*arguments: str) -> dict[str, Any]:
+        assert cli.main(["keys", *arguments, "--home", str(tmp_path), "--json"]) == 0
+        answer: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return answer
+
+    key = run("create", "--scope", "operator", "--days", "30", "--who", "ana", "--why", "deploys")["key"]
+    (listed,) = run("list")["keys"]
+    assert (listed["scope"], listed["who"], listed["why"]) == ("operator", "ana", "deploys")
+    assert key.startswith(f"mk_{listed['id']}_")
+    assert key not in json.dumps(listed)
+    run("revoke", listed["id"], "--why", "over")
+    assert run("list")["keys"] == []
+    assert cli.main(["keys", "revoke", "--home", str(tmp_path)]) == 2
+    assert cli.main(["keys", "create", "--home", str(tmp_path)]) == 2
+    assert "why is empty" in capsys.readouterr().err

@@ -16,9 +16,12 @@ from fastapi import Depends, FastAPI, Request, Response
 from matinee.config import Settings
 from matinee.errors import InvalidInput, NotFound
 from matinee.events.encode import rfc3339
-from matinee.gateway import problems
+from matinee.gateway import guard, problems
+from matinee.gateway.auth import Authenticator
 from matinee.gateway.bodies import BodyLimit, json_only
+from matinee.gateway.guard import allow, bound_to, permit
 from matinee.gateway.intake import MAX_EVENTS, BrokenJson, Intake, Received
+from matinee.gateway.limits import Limits
 from matinee.gateway.messages import (
     EventBody,
     EventsAnswer,
@@ -74,6 +77,8 @@ def build_app(settings: Settings, parts: Parts) -> FastAPI:
     """
     scoring = ThreadPoolExecutor(SCORING_THREADS, thread_name_prefix="scoring")
     door = ThreadPoolExecutor(DOOR_THREADS, thread_name_prefix="door")
+    auth = Authenticator(settings)
+    limits = Limits(settings.gateway)
     metrics = Metrics(
         exposures=lambda: (parts.exposures.sent, parts.exposures.dropped),
         splits=parts.recommender.live_splits,
@@ -85,6 +90,8 @@ def build_app(settings: Settings, parts: Parts) -> FastAPI:
         await _on(door, parts.recommender.start)
         yield
         await _on(door, parts.close)
+        auth.close()
+        await limits.close()
         scoring.shutdown()
         door.shutdown()
 
@@ -105,9 +112,11 @@ def build_app(settings: Settings, parts: Parts) -> FastAPI:
         response_model=Recommendations,
         responses=_problems(400, 413, 415, 422, 503),
         dependencies=[Depends(json_only)],
+        openapi_extra=allow("member", "service"),
     )
-    async def recommend(body: RecommendationRequest) -> Response:
+    async def recommend(body: RecommendationRequest, request: Request) -> Response:
         """The best titles for a member, from the version their surface's split gives them."""
+        permit(request, body.member_id)
 
         def work() -> Answer:
             start = time.perf_counter()
@@ -123,14 +132,14 @@ def build_app(settings: Settings, parts: Parts) -> FastAPI:
         response_model=EventsAnswer,
         responses=_MIXED | _problems(400, 413, 415, 422, 503),
         dependencies=[Depends(json_only)],
-        openapi_extra={"requestBody": _EVENTS_BODY},
+        openapi_extra=allow("member", "service") | {"requestBody": _EVENTS_BODY},
     )
     async def post_events(request: Request) -> Response:
         """Take events: the good ones are acknowledged by the broker, refused ones become dead letters."""
         body = await request.body()
         path = request.url.path
         try:
-            received = await _on(door, lambda: parts.intake.accept(body))
+            received = await _on(door, lambda: parts.intake.accept(body, bound_to(request)))
         except BrokenJson as failure:
             metrics.events(accepted=0, rejected=1)
             return problem(path, 400, str(failure))
@@ -146,6 +155,7 @@ def build_app(settings: Settings, parts: Parts) -> FastAPI:
         "/v1/members/{member_id:path}/features",
         response_model=MemberFeatures,
         responses=_problems(404, 503),
+        openapi_extra=allow("member", "service"),
     )
     async def member_features(member_id: str) -> Response:
         """What the online feature store holds for a member at this moment."""
@@ -159,6 +169,7 @@ def build_app(settings: Settings, parts: Parts) -> FastAPI:
         "/v1/titles/{title_id:path}/features",
         response_model=TitleFeaturesAnswer,
         responses=_problems(404, 503),
+        openapi_extra=allow("service"),
     )
     async def title_features(title_id: str) -> Response:
         """What this process holds of a title: a copy of the online store, with its age."""
@@ -174,7 +185,12 @@ def build_app(settings: Settings, parts: Parts) -> FastAPI:
         ]
         return _json({"title_id": title_id, "views": views})
 
-    @app.get("/v1/splits/{surface}", response_model=SplitState, responses=_problems(503))
+    @app.get(
+        "/v1/splits/{surface}",
+        response_model=SplitState,
+        responses=_problems(503),
+        openapi_extra=allow("operator"),
+    )
     async def split(surface: str) -> Response:
         """How a surface's members are shared among versions, and every change of it."""
         return _json(await _on(door, lambda: _split_state(parts, surface)))
@@ -184,6 +200,7 @@ def build_app(settings: Settings, parts: Parts) -> FastAPI:
         response_model=SplitState,
         responses=_problems(400, 413, 415, 422, 503),
         dependencies=[Depends(json_only)],
+        openapi_extra=allow("operator"),
     )
     async def set_split(surface: str, body: SplitRequest) -> Response:
         """Change a surface's split; replicas follow within a second, without a restart."""
@@ -196,23 +213,29 @@ def build_app(settings: Settings, parts: Parts) -> FastAPI:
 
         return _json(await _on(door, work))
 
-    @app.get("/healthz", response_model=Health)
+    @app.get("/healthz", response_model=Health, openapi_extra=allow())
     async def healthz() -> Response:
         """The process answers."""
         return _json({"status": "ok"})
 
-    @app.get("/readyz", response_model=Health, responses=_problems(503))
+    @app.get("/readyz", response_model=Health, responses=_problems(503), openapi_extra=allow())
     async def readyz() -> Response:
         """A version is live and features can be read."""
         await _on(scoring, parts.recommender.check_ready)
         return _json({"status": "ok"})
 
-    @app.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+    @app.get(
+        "/metrics",
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {}}}},
+        openapi_extra=allow("operator"),
+    )
     async def scrape() -> Response:
         """Figures in Prometheus' text format."""
         pipeline = await parts.pipeline.text()
         return Response(metrics.text() + pipeline, headers={"content-type": MEDIA_TYPE})
 
+    guard.install(app, auth, limits)
     _problems_in_openapi(app)
     return app
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from matinee.config import Settings
 from matinee.errors import ConfigError
+from matinee.gateway import auth
 from matinee.gateway.assembly import assemble
 from matinee.serving import deployments
 
@@ -25,7 +26,14 @@ logger = logging.getLogger(__name__)
 
 
 def application(settings: Settings, bootstrap: str, monitor: Any = None, *, replicas: int = 1) -> Any:
-    """The Serve application, bound."""
+    """The Serve application, bound.
+
+    Raises:
+        ConfigError: it would be served on another address than loopback without authentication.
+    """
+    auth.check(settings)
+    if (address := _running_address()) is not None:
+        auth.check(settings, address[0])
     return deployments.application(partial(assemble, settings, bootstrap, monitor), replicas=replicas)
 
 
@@ -42,14 +50,17 @@ def start(settings: Settings, bootstrap: str, *, monitor: Any = None, name: str 
         name: the Serve application's name; another than the default is served under /<name>.
 
     Raises:
-        ConfigError: the port is in use, or Serve already runs on another one.
+        ConfigError: the port is in use, Serve already runs on another one, or the address is not loopback
+            and there is no authentication.
     """
     from ray import serve
     from ray.serve.schema import LoggingConfig
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     host = settings.serving.host
-    port = _running_port()
+    auth.check(settings)
+    address = _running_address()
+    port = None if address is None else address[1]
     if port is None:
         port = available_port(host, settings.serving.port)
         serve.start(
@@ -107,8 +118,12 @@ def named_monitor() -> Any:
         return None
 
 
-def _running_port() -> int | None:
+def _running_address() -> tuple[str, int] | None:
+    """Where Serve listens on the connected cluster; None where it does not run."""
+    import ray
     from ray.serve.context import _get_global_client
 
+    if not ray.is_initialized():
+        return None
     client = _get_global_client(raise_if_no_controller_running=False)
-    return None if client is None else int(client.http_config.port)
+    return None if client is None else (str(client.http_config.host), int(client.http_config.port))

@@ -27,8 +27,9 @@ from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope, Send
 
 from matinee.config import Settings
-from matinee.errors import InvalidInput, Unavailable
+from matinee.errors import ConfigError, InvalidInput, Unavailable
 from matinee.events.encode import rfc3339
+from matinee.gateway.auth import is_loopback
 from matinee.gateway.problems import of_failure, problem, shown
 
 MAX_ENTITIES = 10_000
@@ -177,10 +178,16 @@ def serve(settings: Settings, host: str = "127.0.0.1", port: int = 0) -> None:
     """Run the application until the process is asked to end. It is meant for this machine alone.
 
     Args:
-        host: an address of this machine; the default cannot be reached from elsewhere.
+        host: a loopback address.
         port: 0: a free one, which the log says.
+
+    Raises:
+        ConfigError: another address than loopback; these answers have no authentication.
     """
     import uvicorn
+
+    if not is_loopback(host):
+        raise ConfigError(f"serving.host is {host!r}; features are served on loopback alone, 127.0.0.1")
 
     uvicorn.run(build(settings), host=host, port=port, log_level="info", access_log=False, lifespan="off")
 

@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 
 from matinee.config import Settings
-from matinee.errors import InvalidInput, MatineeError, Unavailable
+from matinee.errors import Forbidden, InvalidInput, MatineeError, Unavailable
 from matinee.events.dead_letters import DeadLetters
 from matinee.events.encode import encode
 from matinee.events.kafka import EventProducer
@@ -101,18 +101,24 @@ class Intake:
         self._validator: Validator | None = None
         self._known: frozenset[str] = frozenset()
 
-    def accept(self, body: bytes) -> Received:
+    def accept(self, body: bytes, member_id: str | None = None) -> Received:
         """Take a post: an event object or a list of them. Returns once the broker has the good ones.
 
         Refused events, and bodies that are not JSON, go to the dead letters.
 
+        Args:
+            member_id: the one member whose events are taken; None: anybody's.
+
         Raises:
+            Forbidden: an event is not of that member; none is taken.
             BrokenJson: the body is not JSON.
             InvalidInput: it is neither an object nor a list of 1 to `MAX_EVENTS`.
             Unavailable: the broker did not acknowledge: nothing was refused, and the post may be
                 repeated with the same event ids.
         """
         items, single = self._read(body)
+        if member_id is not None:
+            _require_own(items, member_id)
         now = time.time_ns() // 1000
         payloads, event_ids = _stamped(items, now)
         parsed = self._rules().parse(payloads, now=now)
@@ -179,6 +185,12 @@ def _stamped(items: Sequence[Any], now: int) -> tuple[list[bytes], list[str | No
             event_ids.append(None)
         payloads.append(orjson.dumps(item))
     return payloads, event_ids
+
+
+def _require_own(items: Sequence[Any], member_id: str) -> None:
+    for item in items:
+        if isinstance(item, dict) and item.get("member_id") != member_id:
+            raise Forbidden("the token speaks for one member, and an event is not theirs; none is taken")
 
 
 def _original(item: Any) -> bytes:

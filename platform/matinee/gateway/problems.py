@@ -14,13 +14,14 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-from matinee.errors import InvalidInput, MatineeError, NotFound, StorageError, Unavailable
+from matinee.errors import Forbidden, InvalidInput, MatineeError, NotFound, StorageError, Unavailable
 
 MEDIA_TYPE = "application/problem+json"
 
 _STATUS: tuple[tuple[type[MatineeError], int], ...] = (
     (InvalidInput, 422),
     (NotFound, 404),
+    (Forbidden, 403),
     (Unavailable, 503),
     (StorageError, 503),
 )

@@ -72,6 +72,9 @@ def _require_token(settings: Settings) -> None:
     os.environ["RAY_AUTH_TOKEN_PATH"] = str(token)
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault(
+        "FORWARDED_ALLOW_IPS", ""
+    )  # Serve's proxy would take callers' word for who they are
     from ray._raylet import Config
 
     Config.initialize("")

@@ -45,6 +45,7 @@ class Platform:
         """Lock the home, then start broker, Ray and the streaming features.
 
         Raises:
+            ConfigError: the API would be open to other machines without authentication.
             MatineeError: another process runs on the home, or the API's port is in use.
             StorageError: the home cannot be written.
             Unavailable: the named broker or cluster does not answer.
@@ -78,8 +79,10 @@ class Platform:
         return Running(pid=os.getpid(), bootstrap=self.bootstrap, ray_address=self.ray_address, url=self.url)
 
     def _start(self) -> None:
+        from matinee.gateway import auth
         from matinee.gateway.deployment import available_port
 
+        auth.check(self.settings)
         prepare_home(self.settings)
         available_port(self.settings.serving.host, self.settings.serving.port)
         self._stack.enter_context(_locked(self.settings.paths.run / "lock"))

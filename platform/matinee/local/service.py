@@ -13,6 +13,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from pydantic import SecretStr
+
 from matinee.config import Settings
 from matinee.errors import InvalidInput, MatineeError, Unavailable
 from matinee.local import running
@@ -131,9 +133,11 @@ def _is_gauge(line: str) -> bool:
 
 def _dumped(settings: Settings) -> str:
     """Settings as JSON with the secrets in: it goes through a pipe, never to a command line or a file."""
-    values = settings.model_dump(mode="json")
-    values["kafka"]["sasl_password"] = settings.kafka.sasl_password.get_secret_value()
-    return json.dumps(values)
+
+    def plain(value: object) -> str:
+        return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+
+    return json.dumps(settings.model_dump(), default=plain)
 
 
 def _wait_up(settings: Settings, process: subprocess.Popen[str], log: Path) -> running.Running:

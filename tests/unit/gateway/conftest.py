@@ -1,4 +1,4 @@
-"""A blocking client that calls an ASGI application in this process, its lifespan around the test."""
+"""A blocking client that calls an ASGI application in this process; a home and a broker to serve from."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ from typing import Any
 
 import httpx
 import pytest
+import served_home
+
+from matinee.config import Settings, load_settings
+from matinee.events.broker import LocalBroker
+from matinee.events.kafka import ensure_topics
 
 
 class Client:
@@ -65,3 +70,17 @@ def call() -> Iterator[Callable[[Any], Client]]:
     yield make
     for client in clients:
         client.close()
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    settings = load_settings({"home": str(tmp_path_factory.mktemp("home"))}, environment={})
+    served_home.make(settings)
+    return settings
+
+
+@pytest.fixture(scope="module")
+def bootstrap(home: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with LocalBroker(tmp_path_factory.mktemp("broker") / "log") as broker:
+        ensure_topics(home.kafka, broker.bootstrap)
+        yield broker.bootstrap

@@ -12,9 +12,8 @@ import pytest
 import served_home
 
 from matinee.config import Settings, load_settings
-from matinee.events.broker import LocalBroker
 from matinee.events.dead_letters import read_all
-from matinee.events.kafka import PartitionConsumer, ensure_topics
+from matinee.events.kafka import PartitionConsumer
 from matinee.features.store import FeatureStore
 from matinee.features.transforms import TITLE_POPULARITY
 from matinee.gateway.assembly import assemble
@@ -23,20 +22,6 @@ from matinee.schema import TIMESTAMP
 from matinee.serving.splits import Splits
 
 HOME_WATCHED = served_home.watched()
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    settings = load_settings({"home": str(tmp_path_factory.mktemp("home"))}, environment={})
-    served_home.make(settings)
-    return settings
-
-
-@pytest.fixture(scope="module")
-def bootstrap(home: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with LocalBroker(tmp_path_factory.mktemp("broker") / "log") as broker:
-        ensure_topics(home.kafka, broker.bootstrap)
-        yield broker.bootstrap
 
 
 @pytest.fixture(scope="module")

@@ -37,3 +37,20 @@ def test_the_application_binds(document: object, monkeypatch: pytest.MonkeyPatch
         module.app(module.Args(**args))
     bound = module.app(module.Args(**(args | {"bootstrap": "127.0.0.1:9", "home": str(tmp_path)})))
     assert type(bound).__name__ == "Application"
+
+
+@pytest.mark.parametrize("keys", ["true", "false"])
+def test_another_address_needs_authentication(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, keys: str
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT))
+    module = importlib.import_module("serve_apps.recommendations")
+    monkeypatch.setattr(module, "named_monitor", lambda: None)
+    monkeypatch.setenv("MATINEE_SERVING_HOST", "0.0.0.0")
+    monkeypatch.setenv("MATINEE_AUTH_KEYS", keys)
+    args = module.Args(bootstrap="127.0.0.1:9", home=str(tmp_path))
+    if keys == "true":
+        assert type(module.app(args)).__name__ == "Application"
+    else:
+        with pytest.raises(ConfigError, match="needs authentication"):
+            module.app(args)

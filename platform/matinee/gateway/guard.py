@@ -1,0 +1,141 @@
+"""What stands before each route: who calls, may they, how often. A route declares whom it lets in.
+
+The guard wraps the route itself, so it knows the route without matching paths a second time, and it
+decides before anything of the body is read.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.routing import APIRoute
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from matinee.errors import Forbidden, MatineeError
+from matinee.gateway import principal as principals
+from matinee.gateway.auth import Authenticator
+from matinee.gateway.limits import Limits
+from matinee.gateway.principal import Principal, Refusal
+from matinee.gateway.problems import of_failure, problem, shown
+
+EXTENSION = "x-matinee-scopes"
+"""Where a route's operation says whom it lets in."""
+
+SECURITY_SCHEMES: dict[str, Any] = {
+    "token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+    "key": {"type": "http", "scheme": "bearer", "description": "An API key (matinee keys create)."},
+}
+
+
+def allow(*scopes: principals.Scope) -> dict[str, Any]:
+    """What a route declares as its `openapi_extra`: whom it lets in; nobody named: it is open to all.
+
+    Where service may call, so may batch.
+    """
+    held = (*scopes, "batch") if "service" in scopes else scopes
+    security = [{name: list(held)} for name in SECURITY_SCHEMES] if held else []
+    return {"security": security, EXTENSION: list(held)}
+
+
+class Guard:
+    """The ASGI application of one route, behind its checks.
+
+    Args:
+        app: the route's own application.
+        route: method and template.
+        scopes: whom it lets in; empty: everyone.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, route: str, scopes: frozenset[str], auth: Authenticator, limits: Limits
+    ) -> None:
+        self._app = app
+        self._route = route
+        self._scopes = scopes
+        self._auth = auth
+        self._limits = limits
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer 401, 403 or 429, or pass the request on with its principal."""
+        try:
+            refusal = await self._refusal(scope)
+        except MatineeError as failure:
+            refusal = of_failure(scope["method"], scope["path"], failure)
+        await (self._app if refusal is None else refusal)(scope, receive, send)
+
+    async def _refusal(self, scope: Scope) -> Response | None:
+        path = scope["path"]
+        found = await self._auth.identify(scope) if self._scopes else None
+        if isinstance(found, Principal):
+            caller = found
+        else:
+            caller = Principal(kind="peer" if self._auth.on else "local", id=self._auth.peer(scope))
+        state = scope.setdefault("state", {})
+        state["principal"] = caller
+        if wait := await self._limits.wait(caller, self._route):
+            seconds = str(math.ceil(wait))
+            return problem(
+                path,
+                429,
+                f"too many requests; the next may come in {seconds} s",
+                headers={"retry-after": seconds},
+            )
+        if isinstance(found, Refusal):
+            return problem(path, 401, found.reason, headers={"www-authenticate": 'Bearer realm="matinee"'})
+        granted = self._scopes & caller.scopes
+        if self._scopes and not granted:
+            accepted = ", ".join(sorted(self._scopes))
+            return problem(path, 403, f"the credential's scope is {caller.kind}; accepted here: {accepted}")
+        if granted == {"member"}:
+            state["member_id"] = caller.member_id
+            asked = scope["path_params"].get("member_id", caller.member_id)
+            if asked != caller.member_id:
+                return problem(path, 403, _not_yours(asked))
+        return None
+
+
+def install(app: FastAPI, auth: Authenticator, limits: Limits) -> None:
+    """Put a guard before every route of the application; call it once all are declared.
+
+    Raises:
+        ValueError: a route does not say whom it lets in.
+    """
+    for route in app.routes:
+        if isinstance(route, APIRoute):
+            scopes = (route.openapi_extra or {}).get(EXTENSION)
+            if scopes is None:
+                raise ValueError(f"route {route.path} declares nobody; give it openapi_extra=allow(...)")
+            name = f"{min(route.methods or ())} {route.path}"
+            route.app = Guard(route.app, route=name, scopes=frozenset(scopes), auth=auth, limits=limits)
+        elif not isinstance(route, Route) or route.path not in _OPEN:
+            raise ValueError(
+                f"{route} is no route that can be guarded; declare it with @app.get and its like"
+            )
+
+
+def bound_to(request: Request) -> str | None:
+    """The one member whom the request's token speaks for; None where it may speak for any."""
+    member_id: str | None = getattr(request.state, "member_id", None)
+    return member_id
+
+
+def permit(request: Request, member_id: str) -> None:
+    """Let a token of a member ask for that member alone; for routes whose body names the member.
+
+    Raises:
+        Forbidden: the request names another.
+    """
+    if bound_to(request) not in (None, member_id):
+        raise Forbidden(_not_yours(member_id))
+
+
+def _not_yours(member_id: str) -> str:
+    return f"the token speaks for another member than {shown(member_id)}"
+
+
+_OPEN = frozenset(("/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc"))
+"""FastAPI's own routes: they tell what the API is, and nothing of anybody."""

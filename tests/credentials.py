@@ -1,0 +1,64 @@
+"""Keys and tokens for tests: what an issuer would sign, and what a forger would."""
+
+from __future__ import annotations
+
+import json
+import time
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from jwt.algorithms import ECAlgorithm, RSAAlgorithm
+
+ISSUER = "https://issuer.example"
+AUDIENCE = "matinee"
+
+
+@cache
+def rsa_key(name: str = "first") -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+
+@cache
+def ec_key(name: str = "first") -> ec.EllipticCurvePrivateKey:
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def jwks(**keys: Any) -> str:
+    """A key set of private keys' public halves, by their ids."""
+    listed = []
+    for kid, key in keys.items():
+        make = RSAAlgorithm if isinstance(key, rsa.RSAPrivateKey) else ECAlgorithm
+        listed.append(json.loads(make.to_jwk(key.public_key())) | {"kid": kid, "use": "sig"})
+    return json.dumps({"keys": listed})
+
+
+def token(
+    key: Any = None, kid: str | None = "r1", algorithm: str = "RS256", header: Any = None, **claims: Any
+) -> str:
+    """A token, good for an hour and for the member m1 unless told otherwise; a claim of None is absent."""
+    given = {
+        "iss": ISSUER,
+        "aud": AUDIENCE,
+        "sub": "m1",
+        "scope": "member",
+        "exp": time.time() + 3600,
+    } | claims
+    held = {name: value for name, value in given.items() if value is not None}
+    headers = ({"kid": kid} if kid is not None else {}) | (header or {})
+    return jwt.encode(held, rsa_key() if key is None else key, algorithm, headers)
+
+
+def public_pem(key: Any) -> bytes:
+    pem: bytes = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    return pem
+
+
+def issuer_file(folder: Path) -> dict[str, str]:
+    """Settings that accept the tokens of `rsa_key()` as r1 and of `ec_key()` as e1, from a file."""
+    path = folder / "jwks.json"
+    path.write_text(jwks(r1=rsa_key(), e1=ec_key()))
+    return {"auth.jwks": str(path), "auth.issuer": ISSUER, "auth.audience": AUDIENCE}
