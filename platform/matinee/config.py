@@ -132,6 +132,8 @@ class Serving(Section):
     """Address the API binds; Ray Serve's proxies take it too."""
     port: int = Field(0, ge=0, le=65535)
     """0: a free one, printed at start."""
+    replicas: int = Field(1, ge=1)
+    """Processes that answer, each with all live versions in its memory; they share the port."""
     model: str = "recommender"
     """Registered model the API serves."""
     max_k: int = Field(500, ge=1)

@@ -184,11 +184,11 @@ def test_a_chunked_body_is_counted_while_it_is_read(api: Api) -> None:
     assert "accepted: up to 1048576 bytes" in document["detail"]
 
 
-def test_another_port_than_serve_has_is_refused(api: Api, settings: Settings) -> None:
-    port = deployment.available_port("127.0.0.1", 0)
+def test_a_port_in_use_is_refused(api: Api, settings: Settings) -> None:
+    port = urlsplit(api.url).port
     other = settings.model_copy(update={"serving": settings.serving.model_copy(update={"port": port})})
-    with pytest.raises(ConfigError, match="already serves on port"):
-        deployment.start(other, "127.0.0.1:9")
+    with pytest.raises(ConfigError, match=f"serving.port is {port}.*in use"):
+        deployment.start(other, "127.0.0.1:9", name="another")
 
 
 def test_without_the_broker_events_are_refused_and_rankings_go_on(api: Api) -> None:
