@@ -138,6 +138,13 @@ class Serving(Section):
     max_body_bytes: int = Field(1 << 20, ge=1024)
     future_tolerance_s: float = Field(300.0, ge=0)
     """How far ahead of our clock an event time may lie."""
+    withdrawn: tuple[str, ...] = ()
+    """Ids of titles that no answer shows; a JSON list in the environment."""
+
+    @field_validator("withdrawn", mode="before")
+    @classmethod
+    def _from_text(cls, value: object) -> object:
+        return json.loads(value) if isinstance(value, str) else value
 
 
 class Monitoring(Section):

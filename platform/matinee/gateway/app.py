@@ -16,7 +16,7 @@ from fastapi import Depends, FastAPI, Request, Response
 from matinee.config import Settings
 from matinee.errors import InvalidInput, NotFound
 from matinee.events.encode import rfc3339
-from matinee.gateway import problems
+from matinee.gateway import pages, problems
 from matinee.gateway.bodies import BodyLimit, json_only
 from matinee.gateway.intake import MAX_EVENTS, BrokenJson, Intake, Received
 from matinee.gateway.messages import (
@@ -195,6 +195,8 @@ def build_app(settings: Settings, parts: Parts) -> FastAPI:
             return _split_state(parts, surface)
 
         return _json(await _on(door, work))
+
+    pages.install(app, parts, scoring)
 
     @app.get("/healthz", response_model=Health)
     async def healthz() -> Response:

@@ -22,12 +22,14 @@ from matinee.serving import rank
 from matinee.serving.rank import Filters
 from matinee.serving.served import ServedLog
 from matinee.serving.titles import TitleFeatures
+from matinee.serving.trends import Trends
 from matinee.serving.versions import Live, LiveVersions
 
 T = TypeVar("T")
 
 COLD = "cold_start"
 PERSONAL = "personal"
+UNREAD = "features_unavailable"
 
 
 @runtime_checkable
@@ -65,6 +67,7 @@ class Answer:
         time: microseconds: when the ranking was made.
         features_time: microseconds: the member's latest event that counted; None where unknown.
         features: dense member features by name, as the store held them.
+        fallback: what stood in for the version's own scores; None: nothing.
     """
 
     ranking: Ranking
@@ -73,6 +76,46 @@ class Answer:
     time: int
     features_time: int | None
     features: Mapping[str, float] = field(default_factory=dict)
+    fallback: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """A member as a version is asked about them, before it scores.
+
+    Args:
+        state: None where nothing is known; `reason` says why, as in `Answer`.
+        query: of this one member.
+        watched: int32 positions of the titles watched that the version knows, oldest first.
+        time: microseconds: the moment of the query.
+    """
+
+    request_id: str
+    member_id: str
+    surface: str
+    cell: str
+    version: Live
+    state: MemberState | None
+    reason: str | None
+    query: Query
+    watched: npt.NDArray[np.int32]
+    time: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """A member with every title's score, from which any page of theirs is made.
+
+    Args:
+        scores: float32 [titles].
+        parts: what they are the sum of, each float32 [titles].
+        fallback: what stood in for the version's own scores; None: nothing.
+    """
+
+    known: Known
+    scores: npt.NDArray[np.float32]
+    parts: Mapping[str, npt.NDArray[np.float32]]
+    fallback: str | None = None
 
 
 class Recommender:
@@ -91,6 +134,7 @@ class Recommender:
         self._beginning = threading.Lock()
         self._versions = LiveVersions(settings)
         self.titles = TitleFeatures(settings)
+        self.trends = Trends(self.titles)
 
     def start(self) -> None:
         """Load what is live, follow changes from now on, and open the feature store if it is there."""
@@ -134,6 +178,23 @@ class Recommender:
         """
         return self._read(lambda reader: reader.raw(member_id)) or None
 
+    def assigned(self, member_id: str, surface: str) -> tuple[str, Live]:
+        """The cell a member is in on a surface, and its version; quick.
+
+        Raises:
+            Unavailable: no version is live.
+        """
+        return self._versions.plan.version(member_id, surface)
+
+    def check(self, request: Request) -> None:
+        """Refuse what cannot be answered.
+
+        Raises:
+            InvalidInput: k is out of range.
+        """
+        if not 1 <= request.k <= self._max_k:
+            raise InvalidInput(f"k is {request.k}; accepted: 1 to {self._max_k}")
+
     def recommend(self, request: Request) -> Answer:
         """Rank for a member. A store that does not answer gives a cold-start ranking, not an error.
 
@@ -141,34 +202,34 @@ class Recommender:
             InvalidInput: k is out of range.
             Unavailable: no version is live.
         """
-        if not 1 <= request.k <= self._max_k:
-            raise InvalidInput(f"k is {request.k}; accepted: 1 to {self._max_k}")
-        cell, version = self._versions.plan.version(request.member_id, request.surface)
+        self.check(request)
+        cell, version = self.assigned(request.member_id, request.surface)
+        return finish(request, scored(self.known(request.member_id, request.surface, cell, version)))
+
+    def known(
+        self, member_id: str, surface: str, cell: str, version: Live, *, ask_store: bool = True
+    ) -> Known:
+        """What a version is asked about a member; the features are read here.
+
+        Args:
+            cell: with `version`, what `assigned` gave.
+            ask_store: False where the store is known not to answer.
+        """
         now = time.time_ns() // 1000
         request_id = str(uuid.uuid4())
-        state, reason = self._state(request.member_id, request_id)
+        state, reason = self._state(member_id, request_id) if ask_store else (None, UNREAD)
         query, watched, reason = _query(version, state, now, reason)
-        scores, parts = score(version.bundle.name, version.bundle.model, query)
-        mask = version.titles.allowed(request.filters)
-        if request.filters.exclude_watched:
-            mask[watched] = False
-        order = rank.top_k(scores, mask, request.k)
-        ranking = Ranking(
+        return Known(
             request_id=request_id,
-            member_id=request.member_id,
-            surface=request.surface,
-            model_version=version.name,
+            member_id=member_id,
+            surface=surface,
             cell=cell,
-            answer=COLD if reason else PERSONAL,
-            candidates=rank.candidates(version.titles, order, scores, parts),
-        )
-        return Answer(
-            ranking=ranking,
-            names=[version.titles.names[position] for position in order],
+            version=version,
+            state=state,
             reason=reason,
+            query=query,
+            watched=watched,
             time=now,
-            features_time=state.event_time if state else None,
-            features=state.features if state else {},
         )
 
     def _state(self, member_id: str, request_id: str) -> tuple[MemberState | None, str | None]:
@@ -181,7 +242,7 @@ class Recommender:
             else:
                 state = self._read(lambda reader: reader.member(member_id))
         except Unavailable:
-            return None, "features_unavailable"
+            return None, UNREAD
         return state, None if state else "unknown_member"
 
     def _read(self, read: Callable[[OnlineReader], T]) -> T:
@@ -211,6 +272,40 @@ class Recommender:
                     keep_days=monitoring.served_days,
                 )
             self._logging = True
+
+
+def scored(known: Known) -> Scored:
+    """Ask the version: one pass of its model over its titles."""
+    bundle = known.version.bundle
+    scores, parts = score(bundle.name, bundle.model, known.query)
+    return Scored(known=known, scores=scores, parts=parts)
+
+
+def finish(request: Request, scored: Scored) -> Answer:
+    """The best titles that pass the request's filters."""
+    known, titles = scored.known, scored.known.version.titles
+    mask = titles.allowed(request.filters)
+    if request.filters.exclude_watched:
+        mask[known.watched] = False
+    order = rank.top_k(scored.scores, mask, request.k)
+    ranking = Ranking(
+        request_id=known.request_id,
+        member_id=known.member_id,
+        surface=known.surface,
+        model_version=known.version.name,
+        cell=known.cell,
+        answer=COLD if known.reason else PERSONAL,
+        candidates=rank.candidates(titles, order, scored.scores, scored.parts),
+    )
+    return Answer(
+        ranking=ranking,
+        names=[titles.names[position] for position in order],
+        reason=known.reason,
+        time=known.time,
+        features_time=known.state.event_time if known.state else None,
+        features=known.state.features if known.state else {},
+        fallback=scored.fallback,
+    )
 
 
 def score(

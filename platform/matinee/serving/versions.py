@@ -10,8 +10,9 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -21,9 +22,10 @@ import numpy as np
 from matinee.config import Settings
 from matinee.errors import NotFound, Unavailable
 from matinee.experiments.allocate import allocate
-from matinee.models.base import Query
+from matinee.models.base import Query, Scores
 from matinee.models.bundle import Bundle, load_bundle
 from matinee.registry.mlflow import CHAMPION, Registry
+from matinee.serving.columns import Columns
 from matinee.serving.rank import Titles
 from matinee.serving.splits import Splits
 
@@ -52,6 +54,22 @@ class Live:
     name: str
     bundle: Bundle
     titles: Titles
+
+    @cached_property
+    def columns(self) -> Columns:
+        """The titles as pages read them."""
+        return Columns(self.bundle, self.titles)
+
+    @cached_property
+    def cold(self) -> Scores:
+        """The version's scores for somebody unknown, as of when it was loaded: float32 [titles]."""
+        empty: Any = np.zeros(0, dtype=np.int32)
+        nobody = Query(
+            histories=[empty],
+            times=[np.zeros(0, dtype=np.int64)],
+            now=np.array([time.time_ns() // 1000], dtype=np.int64),
+        )
+        return self.bundle.model.score(nobody).ravel()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +119,7 @@ class LiveVersions:
 
     def __init__(self, settings: Settings) -> None:
         self._model = settings.serving.model
+        self._withdrawn = settings.serving.withdrawn
         self._splits = Splits(settings)
         self._registry = Registry(settings)
         self._failed: dict[str, float] = {}
@@ -174,7 +193,7 @@ class LiveVersions:
         if self._failed.get(version, -RETRY_S) + RETRY_S > time.monotonic():
             return False
         try:
-            live[version] = load_live(self._registry, self._model, version)
+            live[version] = load_live(self._registry, self._model, version, withdrawn=self._withdrawn)
         except Exception:
             self._failed[version] = time.monotonic()
             logger.exception("version %s of %s did not load and takes no traffic", version, self._model)
@@ -182,8 +201,11 @@ class LiveVersions:
         return True
 
 
-def load_live(registry: Registry, model: str, version: str) -> Live:
+def load_live(registry: Registry, model: str, version: str, *, withdrawn: Collection[str] = ()) -> Live:
     """Load a registered version and let it score once, so that no member waits for a first time.
+
+    Args:
+        withdrawn: ids of titles that nobody is shown.
 
     Raises:
         NotFound: the registry has no such version.
@@ -191,15 +213,13 @@ def load_live(registry: Registry, model: str, version: str) -> Live:
     found = registry.get(model, version)
     bundle = load_bundle(Path(found.path))
     _one_thread_each()
-    empty: Any = np.zeros(0, dtype=np.int32)
-    bundle.model.score(
-        Query(
-            histories=[empty],
-            times=[np.zeros(0, dtype=np.int64)],
-            now=np.array([time.time_ns() // 1000], dtype=np.int64),
-        )
+    live = Live(
+        name=f"{model}/{found.version}",
+        bundle=bundle,
+        titles=Titles(bundle.catalogue, withdrawn=withdrawn),
     )
-    return Live(name=f"{model}/{found.version}", bundle=bundle, titles=Titles(bundle.catalogue))
+    _ = live.cold, live.columns
+    return live
 
 
 def _one_thread_each() -> None:
