@@ -1,26 +1,20 @@
-"""The routes of pages: a member's home."""
+"""The routes of pages: a member's home, and titles like a title."""
 
 from __future__ import annotations
 
-import asyncio
-import time
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import orjson
 from fastapi import FastAPI, Query, Response
 from pydantic import BaseModel, Field
 
 from matinee.events.encode import rfc3339
-from matinee.gateway.messages import Name
+from matinee.gateway.messages import FALLBACK, ColdReason, Name
 from matinee.gateway.problems import Problem
 from matinee.serving.home import Layout
-from matinee.serving.pages import HomeAnswer, HomeRequest, answered, page_of
+from matinee.serving.pages import HomeAnswer, HomeRequest
 from matinee.serving.rank import Filters
-from matinee.serving.recommender import scored
-
-if TYPE_CHECKING:
-    from matinee.gateway.app import Parts
+from matinee.serving.surfaces import Similar, SimilarRequest, Surfaces
 
 Maturity = Annotated[
     int | None,
@@ -66,19 +60,39 @@ class Home(BaseModel):
     model_version: str
     cell: str
     answer: Literal["personal", "cold_start"]
-    reason: Literal["unknown_member", "no_known_titles", "features_unavailable"] | None = Field(
-        description="Why the page is a cold start."
-    )
+    reason: ColdReason | None = Field(description="Why the page is a cold start.")
     made_at: str = Field(description="When the page was composed, RFC 3339.")
     features_time: str | None = Field(description="The member's latest event that counted, RFC 3339.")
     age_s: float = Field(description="Seconds since the page was composed.")
-    fallback: str | None = Field(
-        description="What stood in for the version's own scores; null where nothing did."
-    )
+    fallback: str | None = Field(description=FALLBACK)
     rows: list[HomeRow]
 
 
-def install(app: FastAPI, parts: Parts, scoring: ThreadPoolExecutor) -> None:
+class SimilarItem(BaseModel):
+    """A title that is like another."""
+
+    title_id: str
+    name: str
+    position: int = Field(description="Place in the list, from 0.")
+    score: float = Field(description="How alike; comparable within one answer.")
+
+
+class SimilarTitles(BaseModel):
+    """Titles like one title, the most alike first."""
+
+    title_id: str
+    model_version: str
+    cell: str
+    by: Literal["embeddings", "watches", "content", "popularity"] = Field(
+        description="What likeness is; popularity where none could be had in time."
+    )
+    made_at: str = Field(description="When the list was made, RFC 3339.")
+    age_s: float = Field(description="Seconds since then.")
+    fallback: Literal["popular"] | None
+    items: list[SimilarItem]
+
+
+def install(app: FastAPI, surfaces: Surfaces) -> None:
     """Add the routes to `app`."""
 
     @app.get(
@@ -104,22 +118,48 @@ def install(app: FastAPI, parts: Parts, scoring: ThreadPoolExecutor) -> None:
             layout=Layout(rows=rows, per_row=per_row, diversity=diversity),
             filters=Filters(max_maturity=max_maturity, languages=languages),
         )
+        return _json(_home(await surfaces.home(request)))
 
-        def work() -> HomeAnswer:
-            start = time.perf_counter()
-            recommender = parts.recommender
-            cell, version = recommender.assigned(member_id, surface)
-            found = scored(recommender.known(member_id, surface, cell, version))
-            answer = answered(page_of(request, found, recommender.trends.of(version)), found)
-            parts.exposures.put(answer, latency_ms=(time.perf_counter() - start) * 1e3)
-            return answer
-
-        answer = await asyncio.get_running_loop().run_in_executor(scoring, work)
-        return _json(_home(answer))
+    @app.get(
+        "/v1/titles/{title_id:path}/similar",
+        response_model=SimilarTitles,
+        responses={status: {"model": Problem} for status in (404, 422, 503)},
+    )
+    async def similar(
+        title_id: str,
+        k: Annotated[
+            int, Query(description="Most titles; at least 1.", json_schema_extra={"minimum": 1})
+        ] = 20,
+        surface: Annotated[Name, Query(description="Splits are per surface; this one deals titles.")] = (
+            "similar"
+        ),
+        max_maturity: Maturity = None,
+        languages: Languages = [],  # noqa: B006 (FastAPI copies it)
+    ) -> Response:
+        """Titles like a title, by the vectors of the version that the surface's split gives it."""
+        filters = Filters(max_maturity=max_maturity, languages=languages)
+        request = SimilarRequest(title_id=title_id, k=k, surface=surface, filters=filters)
+        return _json(_similar(await surfaces.similar(request)))
 
 
 def _json(value: object) -> Response:
     return Response(orjson.dumps(value), media_type="application/json")
+
+
+def _similar(answer: Similar) -> dict[str, Any]:
+    return {
+        "title_id": answer.title_id,
+        "model_version": answer.model_version,
+        "cell": answer.cell,
+        "by": answer.by,
+        "made_at": rfc3339(answer.time),
+        "age_s": 0.0,
+        "fallback": answer.fallback,
+        "items": [
+            {"title_id": title_id, "name": name, "position": position, "score": score}
+            for position, (title_id, name, score) in enumerate(answer.titles)
+        ],
+    }
 
 
 def _home(answer: HomeAnswer) -> dict[str, Any]:

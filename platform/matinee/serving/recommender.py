@@ -62,8 +62,9 @@ class Answer:
     Args:
         names: the candidates' names, in their order.
         reason: why the answer is a cold start: "unknown_member" (the store has no features),
-            "no_known_titles" (none of the watched titles is in the version's catalogue) or
-            "features_unavailable" (the store does not answer); None for a personal one.
+            "no_known_titles" (none of the watched titles is in the version's catalogue),
+            "features_unavailable" (the store does not answer) or "model_unavailable" (no model answered in
+            time); None for a personal one.
         time: microseconds: when the ranking was made.
         features_time: microseconds: the member's latest event that counted; None where unknown.
         features: dense member features by name, as the store held them.
@@ -186,15 +187,6 @@ class Recommender:
         """
         return self._versions.plan.version(member_id, surface)
 
-    def check(self, request: Request) -> None:
-        """Refuse what cannot be answered.
-
-        Raises:
-            InvalidInput: k is out of range.
-        """
-        if not 1 <= request.k <= self._max_k:
-            raise InvalidInput(f"k is {request.k}; accepted: 1 to {self._max_k}")
-
     def recommend(self, request: Request) -> Answer:
         """Rank for a member. A store that does not answer gives a cold-start ranking, not an error.
 
@@ -202,7 +194,8 @@ class Recommender:
             InvalidInput: k is out of range.
             Unavailable: no version is live.
         """
-        self.check(request)
+        if not 1 <= request.k <= self._max_k:
+            raise InvalidInput(f"k is {request.k}; accepted: 1 to {self._max_k}")
         cell, version = self.assigned(request.member_id, request.surface)
         return finish(request, scored(self.known(request.member_id, request.surface, cell, version)))
 
@@ -279,6 +272,13 @@ def scored(known: Known) -> Scored:
     bundle = known.version.bundle
     scores, parts = score(bundle.name, bundle.model, known.query)
     return Scored(known=known, scores=scores, parts=parts)
+
+
+def scored_by(known: Known, part: str, *, fallback: str) -> Scored:
+    """Ask one of the models inside the version alone."""
+    members: Mapping[str, Model] = known.version.bundle.model.members  # type: ignore[attr-defined]
+    scores, parts = score(part, members[part], known.query)
+    return Scored(known=known, scores=scores, parts=parts, fallback=fallback)
 
 
 def finish(request: Request, scored: Scored) -> Answer:

@@ -20,7 +20,7 @@ from matinee.features.store import FeatureStore
 from matinee.features.transforms import TITLE_POPULARITY
 from matinee.gateway.assembly import assemble
 from matinee.gateway.messages import EventsAnswer, MemberFeatures, Recommendations, SplitState
-from matinee.gateway.pages import Home
+from matinee.gateway.pages import Home, SimilarTitles
 from matinee.schema import TIMESTAMP
 from matinee.serving.splits import Splits
 
@@ -375,7 +375,9 @@ def test_openapi_documents_every_route_and_problem(api: Any) -> None:
         "/v1/recommendations",
         "/v1/events",
         "/v1/members/{member_id}/features",
+        "/v1/members/{member_id}/home",
         "/v1/titles/{title_id}/features",
+        "/v1/titles/{title_id}/similar",
         "/v1/splits/{surface}",
         "/healthz",
         "/readyz",
@@ -437,3 +439,18 @@ def test_a_page_out_of_range_is_refused(api: Any, query: str) -> None:
     answer = api.get(f"/v1/members/m1/home?{query}")
     assert answer.status_code == 422
     assert query.partition("=")[0] in answer.json()["detail"]
+
+
+def test_titles_like_a_title(api: Any) -> None:
+    answer = api.get("/v1/titles/t4/similar?k=4&languages=en")
+    SimilarTitles.model_validate_json(answer.content)
+    document = answer.json()
+    assert (document["by"], document["fallback"], document["model_version"]) == (
+        "content",
+        None,
+        "recommender/1",
+    )
+    assert all(int(item["title_id"][1:]) % 3 == 1 for item in document["items"])
+    assert len(document["items"]) == 4
+    assert api.get("/v1/titles/t999/similar").status_code == 404
+    assert api.get("/v1/titles/t4/similar?k=0").status_code == 422
