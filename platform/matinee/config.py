@@ -140,6 +140,15 @@ class Serving(Section):
     max_body_bytes: int = Field(1 << 20, ge=1024)
     future_tolerance_s: float = Field(300.0, ge=0)
     """How far ahead of our clock an event time may lie."""
+    deadline_ms: float = Field(500.0, gt=0)
+    """How long an answer may take; a model that takes longer is given up for something cheaper."""
+    withdrawn: tuple[str, ...] = ()
+    """Ids of titles that no answer shows; a JSON list in the environment."""
+
+    @field_validator("withdrawn", mode="before")
+    @classmethod
+    def _from_text(cls, value: object) -> object:
+        return json.loads(value) if isinstance(value, str) else value
 
 
 class Auth(Section):

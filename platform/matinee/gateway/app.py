@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -16,7 +15,7 @@ from fastapi import Depends, FastAPI, Request, Response
 from matinee.config import Settings
 from matinee.errors import InvalidInput, NotFound
 from matinee.events.encode import rfc3339
-from matinee.gateway import guard, problems
+from matinee.gateway import guard, pages, problems
 from matinee.gateway.auth import Authenticator
 from matinee.gateway.bodies import BodyLimit, json_only
 from matinee.gateway.guard import allow, bound_to, permit
@@ -41,6 +40,7 @@ from matinee.serving.rank import Filters
 from matinee.serving.recommender import Answer, Recommender
 from matinee.serving.recommender import Request as Ask
 from matinee.serving.splits import Splits
+from matinee.serving.surfaces import Surfaces
 
 SCORING_THREADS = 2
 """Rankings computed at a time: scoring holds a core."""
@@ -79,16 +79,20 @@ def build_app(settings: Settings, parts: Parts) -> FastAPI:
     door = ThreadPoolExecutor(DOOR_THREADS, thread_name_prefix="door")
     auth = Authenticator(settings)
     limits = Limits(settings.gateway)
+    surfaces = Surfaces(settings, parts.recommender, parts.exposures, threads=SCORING_THREADS)
     metrics = Metrics(
         exposures=lambda: (parts.exposures.sent, parts.exposures.dropped),
         splits=parts.recommender.live_splits,
         copies=parts.recommender.titles.ages,
+        answers=lambda: surfaces.ladder.answered,
+        hanging=lambda: surfaces.ladder.lost,
     )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await _on(door, parts.recommender.start)
         yield
+        surfaces.close()
         await _on(door, parts.close)
         auth.close()
         await limits.close()
@@ -117,14 +121,7 @@ def build_app(settings: Settings, parts: Parts) -> FastAPI:
     async def recommend(body: RecommendationRequest, request: Request) -> Response:
         """The best titles for a member, from the version their surface's split gives them."""
         permit(request, body.member_id)
-
-        def work() -> Answer:
-            start = time.perf_counter()
-            answer = parts.recommender.recommend(_ask(body))
-            parts.exposures.put(answer, latency_ms=(time.perf_counter() - start) * 1e3)
-            return answer
-
-        return _json(_recommendations(await _on(scoring, work)))
+        return _json(_recommendations(await surfaces.recommend(_ask(body))))
 
     @app.post(
         "/v1/events",
@@ -213,6 +210,8 @@ def build_app(settings: Settings, parts: Parts) -> FastAPI:
 
         return _json(await _on(door, work))
 
+    pages.install(app, surfaces)
+
     @app.get("/healthz", response_model=Health, openapi_extra=allow())
     async def healthz() -> Response:
         """The process answers."""
@@ -276,6 +275,8 @@ def _recommendations(answer: Answer) -> dict[str, Any]:
         "reason": answer.reason,
         "time": _time(answer.time),
         "features_time": _time(answer.features_time),
+        "age_s": 0.0,
+        "fallback": answer.fallback,
         "items": [
             {
                 "title_id": candidate.title_id,

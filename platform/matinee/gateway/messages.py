@@ -10,6 +10,11 @@ from matinee.schema import EventType
 
 MemberId = Annotated[str, Field(min_length=1, max_length=256)]
 Name = Annotated[str, Field(min_length=1, max_length=128)]
+ColdReason = Literal["unknown_member", "no_known_titles", "features_unavailable", "model_unavailable"]
+FALLBACK = (
+    "What stood in for the version's own scores: part:NAME (a model inside it), cached (an earlier page), "
+    "popular; null: nothing."
+)
 
 
 class Body(BaseModel):
@@ -59,11 +64,11 @@ class Recommendations(BaseModel):
     model_version: str
     cell: str
     answer: Literal["personal", "cold_start"]
-    reason: Literal["unknown_member", "no_known_titles", "features_unavailable"] | None = Field(
-        description="Why the answer is a cold start."
-    )
+    reason: ColdReason | None = Field(description="Why the answer is a cold start.")
     time: str = Field(description="When the ranking was made, RFC 3339.")
     features_time: str | None = Field(description="The member's latest event that counted, RFC 3339.")
+    age_s: float = Field(description="Seconds since what the ranking was made from was scored.")
+    fallback: str | None = Field(description=FALLBACK)
     items: list[Item]
 
 

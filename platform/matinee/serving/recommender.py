@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,26 +16,21 @@ import numpy.typing as npt
 from matinee.config import Settings
 from matinee.errors import InvalidInput, NotFound, Unavailable
 from matinee.features.online import MemberState, OnlineReader
-from matinee.models.base import Model, Query, Scores
+from matinee.models.base import Query, Scores
 from matinee.schema import Features, Ranking
 from matinee.serving import rank
+from matinee.serving.batches import Batches
 from matinee.serving.rank import Filters
 from matinee.serving.served import ServedLog
 from matinee.serving.titles import TitleFeatures
+from matinee.serving.trends import Trends
 from matinee.serving.versions import Live, LiveVersions
 
 T = TypeVar("T")
 
 COLD = "cold_start"
 PERSONAL = "personal"
-
-
-@runtime_checkable
-class Explained(Protocol):
-    """A model whose score is a sum of named parts."""
-
-    def score_parts(self, query: Query) -> dict[str, Scores]:
-        """Per part, float32 [m, titles]; they sum to the score."""
+UNREAD = "features_unavailable"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,11 +55,13 @@ class Answer:
     Args:
         names: the candidates' names, in their order.
         reason: why the answer is a cold start: "unknown_member" (the store has no features),
-            "no_known_titles" (none of the watched titles is in the version's catalogue) or
-            "features_unavailable" (the store does not answer); None for a personal one.
+            "no_known_titles" (none of the watched titles is in the version's catalogue),
+            "features_unavailable" (the store does not answer) or "model_unavailable" (no model answered in
+            time); None for a personal one.
         time: microseconds: when the ranking was made.
         features_time: microseconds: the member's latest event that counted; None where unknown.
         features: dense member features by name, as the store held them.
+        fallback: what stood in for the version's own scores; None: nothing.
     """
 
     ranking: Ranking
@@ -73,6 +70,46 @@ class Answer:
     time: int
     features_time: int | None
     features: Mapping[str, float] = field(default_factory=dict)
+    fallback: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """A member as a version is asked about them, before it scores.
+
+    Args:
+        state: None where nothing is known; `reason` says why, as in `Answer`.
+        query: of this one member.
+        watched: int32 positions of the titles watched that the version knows, oldest first.
+        time: microseconds: the moment of the query.
+    """
+
+    request_id: str
+    member_id: str
+    surface: str
+    cell: str
+    version: Live
+    state: MemberState | None
+    reason: str | None
+    query: Query
+    watched: npt.NDArray[np.int32]
+    time: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """A member with every title's score, from which any page of theirs is made.
+
+    Args:
+        scores: float32 [titles].
+        parts: what they are the sum of, each float32 [titles].
+        fallback: what stood in for the version's own scores; None: nothing.
+    """
+
+    known: Known
+    scores: npt.NDArray[np.float32]
+    parts: Mapping[str, npt.NDArray[np.float32]]
+    fallback: str | None = None
 
 
 class Recommender:
@@ -91,6 +128,7 @@ class Recommender:
         self._beginning = threading.Lock()
         self._versions = LiveVersions(settings)
         self.titles = TitleFeatures(settings)
+        self.trends = Trends(self.titles)
 
     def start(self) -> None:
         """Load what is live, follow changes from now on, and open the feature store if it is there."""
@@ -134,6 +172,14 @@ class Recommender:
         """
         return self._read(lambda reader: reader.raw(member_id)) or None
 
+    def assigned(self, member_id: str, surface: str) -> tuple[str, Live]:
+        """The cell a member is in on a surface, and its version; quick.
+
+        Raises:
+            Unavailable: no version is live.
+        """
+        return self._versions.plan.version(member_id, surface)
+
     def recommend(self, request: Request) -> Answer:
         """Rank for a member. A store that does not answer gives a cold-start ranking, not an error.
 
@@ -143,32 +189,33 @@ class Recommender:
         """
         if not 1 <= request.k <= self._max_k:
             raise InvalidInput(f"k is {request.k}; accepted: 1 to {self._max_k}")
-        cell, version = self._versions.plan.version(request.member_id, request.surface)
+        cell, version = self.assigned(request.member_id, request.surface)
+        return finish(request, scored(self.known(request.member_id, request.surface, cell, version)))
+
+    def known(
+        self, member_id: str, surface: str, cell: str, version: Live, *, ask_store: bool = True
+    ) -> Known:
+        """What a version is asked about a member; the features are read here.
+
+        Args:
+            cell: with `version`, what `assigned` gave.
+            ask_store: False where the store is known not to answer.
+        """
         now = time.time_ns() // 1000
         request_id = str(uuid.uuid4())
-        state, reason = self._state(request.member_id, request_id)
+        state, reason = self._state(member_id, request_id) if ask_store else (None, UNREAD)
         query, watched, reason = _query(version, state, now, reason)
-        scores, parts = score(version.bundle.name, version.bundle.model, query)
-        mask = version.titles.allowed(request.filters)
-        if request.filters.exclude_watched:
-            mask[watched] = False
-        order = rank.top_k(scores, mask, request.k)
-        ranking = Ranking(
+        return Known(
             request_id=request_id,
-            member_id=request.member_id,
-            surface=request.surface,
-            model_version=version.name,
+            member_id=member_id,
+            surface=surface,
             cell=cell,
-            answer=COLD if reason else PERSONAL,
-            candidates=rank.candidates(version.titles, order, scores, parts),
-        )
-        return Answer(
-            ranking=ranking,
-            names=[version.titles.names[position] for position in order],
+            version=version,
+            state=state,
             reason=reason,
+            query=query,
+            watched=watched,
             time=now,
-            features_time=state.event_time if state else None,
-            features=state.features if state else {},
         )
 
     def _state(self, member_id: str, request_id: str) -> tuple[MemberState | None, str | None]:
@@ -181,7 +228,7 @@ class Recommender:
             else:
                 state = self._read(lambda reader: reader.member(member_id))
         except Unavailable:
-            return None, "features_unavailable"
+            return None, UNREAD
         return state, None if state else "unknown_member"
 
     def _read(self, read: Callable[[OnlineReader], T]) -> T:
@@ -213,15 +260,47 @@ class Recommender:
             self._logging = True
 
 
-def score(
-    name: str, model: Model, query: Query
-) -> tuple[npt.NDArray[np.float32], dict[str, npt.NDArray[np.float32]]]:
-    """Scores float32 [titles] of a query's one member, and the parts they are the sum of."""
-    if isinstance(model, Explained):
-        parts = {part: values[0] for part, values in model.score_parts(query).items()}
-        return np.sum(list(parts.values()), axis=0, dtype=np.float32), parts
-    scores = model.score(query)[0]
-    return scores, {name: scores}
+def scored(known: Known) -> Scored:
+    """Ask the version: one pass of its model over its titles, with those who ask at the same time."""
+    return _scored(known, known.version.batches, None)
+
+
+def scored_by(known: Known, part: str, *, fallback: str) -> Scored:
+    """Ask one of the models inside the version alone."""
+    return _scored(known, known.version.batches_by_part[part], fallback)
+
+
+def finish(request: Request, scored: Scored) -> Answer:
+    """The best titles that pass the request's filters."""
+    known, titles = scored.known, scored.known.version.titles
+    mask = titles.allowed(request.filters)
+    if request.filters.exclude_watched:
+        mask[known.watched] = False
+    order = rank.top_k(scored.scores, mask, request.k)
+    ranking = Ranking(
+        request_id=known.request_id,
+        member_id=known.member_id,
+        surface=known.surface,
+        model_version=known.version.name,
+        cell=known.cell,
+        answer=COLD if known.reason else PERSONAL,
+        candidates=rank.candidates(titles, order, scored.scores, scored.parts),
+    )
+    return Answer(
+        ranking=ranking,
+        names=[titles.names[position] for position in order],
+        reason=known.reason,
+        time=known.time,
+        features_time=known.state.event_time if known.state else None,
+        features=known.state.features if known.state else {},
+        fallback=scored.fallback,
+    )
+
+
+def _scored(known: Known, batches: Batches, fallback: str | None) -> Scored:
+    parts = batches.score(known.query)
+    scores: Scores = np.sum(list(parts.values()), axis=0, dtype=np.float32)
+    return Scored(known=known, scores=scores, parts=parts, fallback=fallback)
 
 
 def _query(

@@ -10,20 +10,23 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from matinee.config import Settings
 from matinee.errors import NotFound, Unavailable
 from matinee.experiments.allocate import allocate
-from matinee.models.base import Query
+from matinee.models.base import Model, Query, Scores
 from matinee.models.bundle import Bundle, load_bundle
 from matinee.registry.mlflow import CHAMPION, Registry
+from matinee.serving.batches import Batches
+from matinee.serving.columns import Columns
 from matinee.serving.rank import Titles
 from matinee.serving.splits import Splits
 
@@ -39,6 +42,14 @@ RETRY_S = 5.0
 logger = logging.getLogger(__name__)
 
 
+@runtime_checkable
+class Explained(Protocol):
+    """A model whose score is a sum of named parts."""
+
+    def score_parts(self, query: Query) -> dict[str, Scores]:
+        """Per part, float32 [m, titles]; they sum to the score."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Live:
     """A loaded version.
@@ -52,6 +63,41 @@ class Live:
     name: str
     bundle: Bundle
     titles: Titles
+
+    @cached_property
+    def columns(self) -> Columns:
+        """The titles as pages read them."""
+        return Columns(self.bundle, self.titles)
+
+    @cached_property
+    def cold(self) -> Scores:
+        """The version's scores for somebody unknown, as of when it was loaded: float32 [titles]."""
+        return self.bundle.model.score(_watched([])).ravel()
+
+    @cached_property
+    def parts(self) -> tuple[str, ...]:
+        """Models inside the version that can rank alone, the quickest first.
+
+        Those that rank alike for everybody come last.
+        """
+        found = []
+        for name, model in getattr(self.bundle.model, "members", {}).items():
+            cold = model.score(_watched([]))
+            start = time.perf_counter()
+            personal = not np.array_equal(cold, model.score(_watched([0])))
+            found.append((not personal, time.perf_counter() - start, name))
+        return tuple(name for *_, name in sorted(found))
+
+    @cached_property
+    def batches(self) -> Batches:
+        """What requests ask the version through."""
+        return Batches(partial(_parts, self.bundle.name, self.bundle.model))
+
+    @cached_property
+    def batches_by_part(self) -> Mapping[str, Batches]:
+        """The same of the models inside it."""
+        members: Mapping[str, Model] = getattr(self.bundle.model, "members", {})
+        return {name: Batches(partial(_parts, name, model)) for name, model in members.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +147,7 @@ class LiveVersions:
 
     def __init__(self, settings: Settings) -> None:
         self._model = settings.serving.model
+        self._withdrawn = settings.serving.withdrawn
         self._splits = Splits(settings)
         self._registry = Registry(settings)
         self._failed: dict[str, float] = {}
@@ -174,7 +221,7 @@ class LiveVersions:
         if self._failed.get(version, -RETRY_S) + RETRY_S > time.monotonic():
             return False
         try:
-            live[version] = load_live(self._registry, self._model, version)
+            live[version] = load_live(self._registry, self._model, version, withdrawn=self._withdrawn)
         except Exception:
             self._failed[version] = time.monotonic()
             logger.exception("version %s of %s did not load and takes no traffic", version, self._model)
@@ -182,8 +229,11 @@ class LiveVersions:
         return True
 
 
-def load_live(registry: Registry, model: str, version: str) -> Live:
+def load_live(registry: Registry, model: str, version: str, *, withdrawn: Collection[str] = ()) -> Live:
     """Load a registered version and let it score once, so that no member waits for a first time.
+
+    Args:
+        withdrawn: ids of titles that nobody is shown.
 
     Raises:
         NotFound: the registry has no such version.
@@ -191,15 +241,26 @@ def load_live(registry: Registry, model: str, version: str) -> Live:
     found = registry.get(model, version)
     bundle = load_bundle(Path(found.path))
     _one_thread_each()
-    empty: Any = np.zeros(0, dtype=np.int32)
-    bundle.model.score(
-        Query(
-            histories=[empty],
-            times=[np.zeros(0, dtype=np.int64)],
-            now=np.array([time.time_ns() // 1000], dtype=np.int64),
-        )
+    live = Live(
+        name=f"{model}/{found.version}",
+        bundle=bundle,
+        titles=Titles(bundle.catalogue, withdrawn=withdrawn),
     )
-    return Live(name=f"{model}/{found.version}", bundle=bundle, titles=Titles(bundle.catalogue))
+    _ = live.cold, live.columns, live.parts, live.batches, live.batches_by_part
+    return live
+
+
+def _parts(name: str, model: Model, query: Query) -> Mapping[str, Scores]:
+    """Named parts that a model's scores are the sum of, float32 [m, titles]."""
+    return model.score_parts(query) if isinstance(model, Explained) else {name: model.score(query)}
+
+
+def _watched(history: Sequence[int]) -> Query:
+    return Query(
+        histories=[np.array(history, dtype=np.int32)],
+        times=[np.zeros(len(history), dtype=np.int64)],
+        now=np.array([time.time_ns() // 1000], dtype=np.int64),
+    )
 
 
 def _one_thread_each() -> None:

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlencode
 
 import pyarrow as pa
 import pytest
@@ -18,6 +19,7 @@ from matinee.features.store import FeatureStore
 from matinee.features.transforms import TITLE_POPULARITY
 from matinee.gateway.assembly import assemble
 from matinee.gateway.messages import EventsAnswer, MemberFeatures, Recommendations, SplitState
+from matinee.gateway.pages import Home, SimilarTitles
 from matinee.schema import TIMESTAMP
 from matinee.serving.splits import Splits
 
@@ -358,7 +360,9 @@ def test_openapi_documents_every_route_and_problem(api: Any) -> None:
         "/v1/recommendations",
         "/v1/events",
         "/v1/members/{member_id}/features",
+        "/v1/members/{member_id}/home",
         "/v1/titles/{title_id}/features",
+        "/v1/titles/{title_id}/similar",
         "/v1/splits/{surface}",
         "/healthz",
         "/readyz",
@@ -378,3 +382,60 @@ def test_openapi_documents_every_route_and_problem(api: Any) -> None:
     text = json.dumps(document)
     for reference in {part.split('"')[0] for part in text.split("#/components/schemas/")[1:]}:
         assert reference in defined
+
+
+def home_page(api: Any, member_id: str = "m1", **query: Any) -> dict[str, Any]:
+    answer = api.get(f"/v1/members/{member_id}/home?{urlencode(query, doseq=True)}")
+    assert answer.status_code == 200, answer.text
+    Home.model_validate_json(answer.content)
+    result: dict[str, Any] = answer.json()
+    return result
+
+
+def titles_of(page: dict[str, Any]) -> list[int]:
+    return [int(item["title_id"][1:]) for row in page["rows"] for item in row["items"]]
+
+
+def test_a_home_page_has_rows_with_reasons_and_no_title_twice(api: Any) -> None:
+    found = home_page(api, per_row=6)
+    assert (found["answer"], found["fallback"]) == ("personal", None)
+    assert (found["model_version"], found["cell"]) == ("recommender/1", "v1")
+    kinds = [row["kind"] for row in found["rows"]]
+    assert kinds[0] == "top_picks"
+    assert kinds.count("because_you_watched") == 3
+    titles = titles_of(found)
+    assert len(titles) == len(set(titles))
+    assert not set(titles) & set(HOME_WATCHED[1])
+    because = next(row for row in found["rows"] if row["kind"] == "because_you_watched")
+    assert because["reason"]["title_id"] == f"t{HOME_WATCHED[1][-1]}"
+    assert because["title"] == f"Because You Watched Title {HOME_WATCHED[1][-1]}"
+    positions = [item["position"] for row in found["rows"] for item in row["items"]]
+    assert positions == list(range(len(positions)))
+
+
+def test_a_childs_page_holds_its_rating_and_languages(api: Any) -> None:
+    titles = titles_of(home_page(api, max_maturity=7, languages=["en"]))
+    assert titles
+    assert all(i % 5 in (0, 1) and i < 30 for i in titles)
+
+
+@pytest.mark.parametrize("query", ["rows=0", "per_row=101", "diversity=2", "max_maturity=x", "surface="])
+def test_a_page_out_of_range_is_refused(api: Any, query: str) -> None:
+    answer = api.get(f"/v1/members/m1/home?{query}")
+    assert answer.status_code == 422
+    assert query.partition("=")[0] in answer.json()["detail"]
+
+
+def test_titles_like_a_title(api: Any) -> None:
+    answer = api.get("/v1/titles/t4/similar?k=4&languages=en")
+    SimilarTitles.model_validate_json(answer.content)
+    document = answer.json()
+    assert (document["by"], document["fallback"], document["model_version"]) == (
+        "content",
+        None,
+        "recommender/1",
+    )
+    assert all(int(item["title_id"][1:]) % 3 == 1 for item in document["items"])
+    assert len(document["items"]) == 4
+    assert api.get("/v1/titles/t999/similar").status_code == 404
+    assert api.get("/v1/titles/t4/similar?k=0").status_code == 422

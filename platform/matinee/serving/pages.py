@@ -1,0 +1,180 @@
+"""A composed page in words: what an application shows, with a reason for every row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from matinee.serving import home
+from matinee.serving.home import Layout, Member, Row
+from matinee.serving.rank import Filters
+from matinee.serving.recommender import COLD, PERSONAL, Known, Scored
+from matinee.serving.trends import Trend
+from matinee.serving.versions import Live
+
+DAY_US = 86_400_000_000
+
+_AFFINITY = "affinity["
+
+
+@dataclass(frozen=True, kw_only=True)
+class HomeRequest:
+    """A home page that is asked for.
+
+    Args:
+        filters: the profile's rules: maturity and languages.
+    """
+
+    member_id: str
+    surface: str = "home"
+    layout: Layout = field(default_factory=Layout)
+    filters: Filters = field(default_factory=Filters)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HomePage:
+    """A page as it was made; it may be shown more than once.
+
+    Args:
+        answer: "personal" or "cold_start"; `reason` as in `recommender.Answer`.
+        made_at: microseconds.
+        features_time: microseconds: the member's latest event that counted; None where unknown.
+        fallback: what stood in for the version's own scores; None: nothing.
+        rows: JSON: a list of rows, each with `kind`, `title`, `reason`, `diversity` and `items`.
+    """
+
+    member_id: str
+    surface: str
+    model_version: str
+    cell: str
+    answer: str
+    reason: str | None
+    made_at: int
+    features_time: int | None
+    fallback: str | None
+    rows: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class HomeAnswer:
+    """A page given to a member.
+
+    Args:
+        time: microseconds: when it was given.
+        fallback: the page's own, or "cached" where it stands in for a page that could not be made.
+        features: as in `recommender.Answer`.
+    """
+
+    request_id: str
+    page: HomePage
+    time: int
+    fallback: str | None
+    features: Mapping[str, float] = field(default_factory=dict)
+
+
+def page_of(request: HomeRequest, scored: Scored, trend: Trend | None) -> HomePage:
+    """Compose a page from scores.
+
+    Args:
+        trend: of the version's titles, float32 [titles]; None where unknown.
+    """
+    known = scored.known
+    version = known.version
+    rows = home.compose(
+        scored.scores,
+        version.titles.allowed(request.filters),
+        _member(known),
+        version.columns,
+        request.layout,
+        today=known.time // DAY_US,
+        trend=trend,
+    )
+    return HomePage(
+        member_id=known.member_id,
+        surface=known.surface,
+        model_version=version.name,
+        cell=known.cell,
+        answer=COLD if known.reason else PERSONAL,
+        reason=known.reason,
+        made_at=known.time,
+        features_time=known.state.event_time if known.state else None,
+        fallback=scored.fallback,
+        rows=_rows(rows, version, scored),
+    )
+
+
+def _member(known: Known) -> Member:
+    state = known.state
+    if state is None:
+        return Member(watched=known.watched)
+    affinity = {
+        name[len(_AFFINITY) : -1]: value
+        for name, value in state.features.items()
+        if name.startswith(_AFFINITY) and value > 0
+    }
+    return Member(watched=known.watched, affinity=affinity)
+
+
+def _rows(rows: Sequence[Row], version: Live, scored: Scored) -> bytes:
+    ids, names = version.titles.ids, version.titles.names
+    position = 0
+    told: list[dict[str, Any]] = []
+    for row in rows:
+        title, text = _words(row, names)
+        items = [
+            {"title_id": ids[at], "name": names[at], "position": position + place, "score": score}
+            for place, (at, score) in enumerate(
+                zip(row.titles.tolist(), scored.scores[row.titles].tolist(), strict=True)
+            )
+        ]
+        position += len(items)
+        reason = {
+            "kind": row.kind,
+            "title_id": None if row.because is None else ids[row.because],
+            "genre": row.genre,
+            "text": text,
+        }
+        told.append(
+            {
+                "kind": row.kind,
+                "title": title,
+                "reason": reason,
+                "diversity": round(row.diversity, 4),
+                "items": items,
+            }
+        )
+    return orjson.dumps(told)
+
+
+def _words(row: Row, names: Sequence[str]) -> tuple[str, str]:
+    """A row's title, and why it is on the page."""
+    match row.kind:
+        case home.CONTINUE:
+            return "Continue Watching", "You began these and did not finish them"
+        case home.TOP:
+            return "Top Picks", "What this member is most likely to watch next"
+        case home.BECAUSE:
+            assert row.because is not None
+            because = f"Because You Watched {names[row.because]}"
+            return because, f"Titles like {names[row.because]}, which was watched lately"
+        case home.GENRE:
+            return str(row.genre), f"The best of {row.genre} for this member"
+        case home.NEW:
+            return "New", "Released lately"
+        case _:
+            return "Trending", "Watched by many members lately"
+
+
+def answered(page: HomePage, scored: Scored) -> HomeAnswer:
+    """A page that was just made, as an answer."""
+    known = scored.known
+    return HomeAnswer(
+        request_id=known.request_id,
+        page=page,
+        time=known.time,
+        fallback=page.fallback,
+        features=known.state.features if known.state else {},
+    )
