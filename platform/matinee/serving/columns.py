@@ -8,13 +8,14 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
+import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from matinee.models.base import Model, Query, Scores
 from matinee.models.bundle import Bundle
 from matinee.models.content import attribute_matrix, relations
-from matinee.serving.rank import Titles
+from matinee.serving.rank import Mask, Titles
 
 Vectors = npt.NDArray[np.float32]
 Positions = npt.NDArray[np.intp]
@@ -48,6 +49,8 @@ class Columns:
         genre_names: g genres, in the order of `genres`' columns.
         genres: float32 [t, g]: a title's genres as a vector of length 1; zeros where it has none. A product
             of two is the cosine of their genres.
+        has_genre: bool [t, g].
+        heads: JSON of each title as an item of a row begins, up to its place.
         released: int32 [t]: days since the epoch; `UNKNOWN_DAY` where unknown.
         alike_by: what `neighbours` goes by: "embeddings", "watches" or "content".
     """
@@ -55,9 +58,11 @@ class Columns:
     def __init__(self, bundle: Bundle, titles: Titles) -> None:
         self.genre_names = list(titles.genres)
         has = np.array(list(titles.genres.values()), dtype=np.float32).reshape(-1, len(titles)).T
+        self.has_genre: Mask = np.ascontiguousarray(has > 0)
         self.genres: Vectors = np.ascontiguousarray(has / np.maximum(np.linalg.norm(has, axis=1), 1)[:, None])
         days = bundle.catalogue.table["release_date"].cast(pa.int32())
         self.released = pc.fill_null(days, UNKNOWN_DAY).to_numpy().astype(np.int32)
+        self.heads = [_head(*each) for each in zip(titles.ids, titles.names, strict=True)]
         self.alike_by, self._alike = _alike(bundle)
         self.neighbours = lru_cache(REMEMBERED)(self._nearest)
 
@@ -72,6 +77,11 @@ class Columns:
         count = min(NEIGHBOURS, len(alike) - 1)
         found = np.argpartition(-alike, count - 1)[:count] if count else np.zeros(0, np.intp)
         return found[np.lexsort((found, -alike[found]))]
+
+
+def _head(title_id: str, name: str) -> str:
+    told = orjson.dumps({"title_id": title_id, "name": name}).decode()
+    return told[:-1] + ',"position":'
 
 
 def _alike(bundle: Bundle) -> tuple[str, Callable[[int], Scores]]:

@@ -126,7 +126,7 @@ def compose(
     last = [(NEW, _newest(columns, page.free, today))]
     if trend is not None:
         last.append((TRENDING, top_k(trend, page.free & (trend > 0), POOL * layout.per_row)))
-    genres = iter(_genres(scores, best, member.affinity, columns, layout))
+    genres = _genres(scores, best, member.affinity, columns, layout)
     page.fill_genres(genres, layout.rows - len(last))
     for kind, pool in last:
         page.fill(kind, page.ranked(pool))
@@ -196,8 +196,11 @@ def diversified(
     taken = [0]
     total = similar[0].copy()
     relevance[0] = -np.inf
+    worth = np.empty_like(total)
     for count in range(1, k):
-        pick = int((relevance - (weight / count) * total).argmax())
+        np.multiply(total, -weight / count, out=worth)
+        worth += relevance
+        pick = int(worth.argmax())
         taken.append(pick)
         total += similar[pick]
         relevance[pick] = -np.inf
@@ -236,24 +239,22 @@ def _genres(
     affinity: Mapping[str, float],
     columns: Columns,
     layout: Layout,
-) -> list[tuple[str, Positions]]:
+) -> Iterator[tuple[str, Positions]]:
     """Genres with the best titles of each, the most promising first.
 
     A genre promises its share of the member's affinity times the quality of its row: the mean of its best
     titles' scores, from 0 for the last of `best` to 1 for the first.
     """
     if not len(best):
-        return []
+        return
     held = scores[best]
     quality = (held - held[-1]) / max(float(held[0] - held[-1]), 1e-9)
-    has = columns.genres[best] > 0
+    has = columns.has_genre[best]
+    first = has & (has.cumsum(axis=0, dtype=np.int32) <= layout.per_row)
+    counts = first.sum(axis=0)
     most = max(affinity.values(), default=0.0)
-    found = []
-    for column, genre in enumerate(columns.genre_names):
-        rows = np.flatnonzero(has[:, column])
-        if len(rows):
-            liked = affinity.get(genre, 0.0) / most if most else 1.0
-            promise = (UNLIKED + liked) * float(quality[rows[: layout.per_row]].mean())
-            found.append((promise, genre, best[rows]))
-    found.sort(key=lambda each: (-each[0], each[1]))
-    return [(genre, pool) for _, genre, pool in found]
+    liked = np.array([affinity.get(name, 0.0) / most if most else 1.0 for name in columns.genre_names])
+    promise = (UNLIKED + liked) * (quality @ first) / np.maximum(counts, 1)
+    order = sorted(np.flatnonzero(counts), key=lambda column: (-promise[column], columns.genre_names[column]))
+    for column in order:
+        yield columns.genre_names[column], best[has[:, column]]
