@@ -142,6 +142,14 @@ class Serving(Section):
     """How far ahead of our clock an event time may lie."""
     deadline_ms: float = Field(500.0, gt=0)
     """How long an answer may take; a model that takes longer is given up for something cheaper."""
+    page_cache: Literal["sqlite", "redis", "cassandra", "none"] = "sqlite"
+    """Where home pages are kept; sqlite: in the home."""
+    page_cache_address: SecretStr = SecretStr("")
+    """Redis: host:port[,option=value]; Cassandra: host:port,keyspace=NAME[,username=U,password=P]."""
+    page_ttl_s: float = Field(300.0, ge=0)
+    """How long a kept page is shown again while its member does nothing; 0: never, it only stands in."""
+    page_keep_s: float = Field(86_400.0, gt=0)
+    """How long a page can stand in where no model answers."""
     withdrawn: tuple[str, ...] = ()
     """Ids of titles that no answer shows; a JSON list in the environment."""
 
@@ -268,6 +276,8 @@ class Home:
         """Configs that searches found, one file a model: the preset "tuned"."""
         self.state = root / "state.db"
         """Splits and other decisions (SQLite)."""
+        self.pages = root / "pages.db"
+        """Home pages that are kept (SQLite)."""
         self.run = root / "run"
         """What is running: addresses, pids, tokens."""
         self.logs = root / "logs"

@@ -36,6 +36,7 @@ from matinee.gateway.metrics import MEDIA_TYPE, Measured, Metrics, Pipeline
 from matinee.gateway.problems import Problem, problem, shown
 from matinee.registry.mlflow import Registry
 from matinee.serving.exposures import ExposureLog
+from matinee.serving.page_cache import PageCache
 from matinee.serving.rank import Filters
 from matinee.serving.recommender import Answer, Recommender
 from matinee.serving.recommender import Request as Ask
@@ -57,6 +58,7 @@ class Parts:
 
     Args:
         close: releases what the parts hold; called once, after the last request.
+        cache: of home pages; None: none is kept.
     """
 
     recommender: Recommender
@@ -66,6 +68,7 @@ class Parts:
     registry: Registry
     pipeline: Pipeline
     close: Callable[[], None]
+    cache: PageCache | None = None
 
 
 def build_app(settings: Settings, parts: Parts) -> FastAPI:
@@ -79,7 +82,9 @@ def build_app(settings: Settings, parts: Parts) -> FastAPI:
     door = ThreadPoolExecutor(DOOR_THREADS, thread_name_prefix="door")
     auth = Authenticator(settings)
     limits = Limits(settings.gateway)
-    surfaces = Surfaces(settings, parts.recommender, parts.exposures, threads=SCORING_THREADS)
+    surfaces = Surfaces(
+        settings, parts.recommender, parts.exposures, threads=SCORING_THREADS, cache=parts.cache
+    )
     metrics = Metrics(
         exposures=lambda: (parts.exposures.sent, parts.exposures.dropped),
         splits=parts.recommender.live_splits,
@@ -140,6 +145,7 @@ def build_app(settings: Settings, parts: Parts) -> FastAPI:
         except BrokenJson as failure:
             metrics.events(accepted=0, rejected=1)
             return problem(path, 400, str(failure))
+        surfaces.touch(received.member_ids)
         refused = [(str(i), reason) for i, reason in enumerate(received.reasons) if reason is not None]
         accepted = len(received.reasons) - len(refused)
         metrics.events(accepted=accepted, rejected=len(refused))
@@ -275,7 +281,7 @@ def _recommendations(answer: Answer) -> dict[str, Any]:
         "reason": answer.reason,
         "time": _time(answer.time),
         "features_time": _time(answer.features_time),
-        "age_s": 0.0,
+        "age_s": 0.0 if answer.made_at is None else (answer.time - answer.made_at) / 1e6,
         "fallback": answer.fallback,
         "items": [
             {

@@ -142,7 +142,7 @@ def _of_ranking(answer: Answer) -> dict[str, Any]:
         "model_version": ranking.model_version,
         "cell": ranking.cell,
         "answer": ranking.answer,
-        "made_at": answer.time,
+        "made_at": answer.time if answer.made_at is None else answer.made_at,
         "titles": [
             {"title_id": candidate.title_id, "position": position, "score": candidate.score}
             for position, candidate in enumerate(ranking.candidates)

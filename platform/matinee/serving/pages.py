@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import time
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import orjson
 
+from matinee.schema import Candidate, Ranking
 from matinee.serving import home
 from matinee.serving.home import Layout, Member, Row
+from matinee.serving.ladder import CACHED
 from matinee.serving.rank import Filters
-from matinee.serving.recommender import COLD, PERSONAL, Known, Scored
+from matinee.serving.recommender import COLD, PERSONAL, Answer, Known, Request, Scored
 from matinee.serving.trends import Trend
 from matinee.serving.versions import Live
 
@@ -164,13 +168,58 @@ def _words(row: Row, names: Sequence[str]) -> tuple[str, str]:
             return "Trending", "Watched by many members lately"
 
 
-def answered(page: HomePage, scored: Scored) -> HomeAnswer:
-    """A page that was just made, as an answer."""
-    known = scored.known
+def again(page: HomePage, known: Known) -> HomeAnswer:
+    """A page, new or kept, as the answer to who is asked about."""
     return HomeAnswer(
         request_id=known.request_id,
         page=page,
         time=known.time,
         fallback=page.fallback,
         features=known.state.features if known.state else {},
+    )
+
+
+def stand_in(page: HomePage) -> HomeAnswer:
+    """A kept page where none can be made."""
+    now = time.time_ns() // 1000
+    return HomeAnswer(request_id=str(uuid.uuid4()), page=page, time=now, fallback=CACHED)
+
+
+def ranking_of(page: HomePage, request: Request, version: Live) -> Answer | None:
+    """The titles of a kept page, the best first, where no ranking can be made; None where none may be shown.
+
+    Args:
+        version: the one that made the page.
+    """
+    allowed = version.titles.allowed(request.filters)
+    known = version.bundle.positions
+    items = [
+        (item["score"], item["title_id"], item["name"])
+        for row in orjson.loads(page.rows)
+        for item in row["items"]
+        if row["kind"] != home.CONTINUE and allowed[known[item["title_id"]]]
+    ]
+    best = sorted(items, key=lambda item: -item[0])[: request.k]
+    if not best:
+        return None
+    ranking = Ranking(
+        request_id=str(uuid.uuid4()),
+        member_id=page.member_id,
+        surface=page.surface,
+        model_version=page.model_version,
+        cell=page.cell,
+        answer=page.answer,
+        candidates=[
+            Candidate(title_id=title_id, score=score, contributions={CACHED: score})
+            for score, title_id, _ in best
+        ],
+    )
+    return Answer(
+        ranking=ranking,
+        names=[name for *_, name in best],
+        reason=page.reason,
+        time=time.time_ns() // 1000,
+        made_at=page.made_at,
+        features_time=page.features_time,
+        fallback=CACHED,
     )

@@ -58,7 +58,8 @@ class Answer:
             "no_known_titles" (none of the watched titles is in the version's catalogue),
             "features_unavailable" (the store does not answer) or "model_unavailable" (no model answered in
             time); None for a personal one.
-        time: microseconds: when the ranking was made.
+        time: microseconds: when the ranking was given.
+        made_at: microseconds: when it was made, where that was earlier.
         features_time: microseconds: the member's latest event that counted; None where unknown.
         features: dense member features by name, as the store held them.
         fallback: what stood in for the version's own scores; None: nothing.
@@ -71,6 +72,7 @@ class Answer:
     features_time: int | None
     features: Mapping[str, float] = field(default_factory=dict)
     fallback: str | None = None
+    made_at: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

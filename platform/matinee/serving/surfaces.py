@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -12,10 +12,12 @@ from matinee.errors import InvalidInput, NotFound
 from matinee.models.base import Scores
 from matinee.serving import rank
 from matinee.serving.exposures import ExposureLog
-from matinee.serving.ladder import LIVE, PART, POPULAR, Ladder, Rung
-from matinee.serving.pages import HomeAnswer, HomeRequest, answered, page_of
+from matinee.serving.ladder import CACHED, LIVE, PART, POPULAR, Ladder, Rung
+from matinee.serving.page_cache import PageCache, slot_of
+from matinee.serving.pages import HomeAnswer, HomeRequest, again, page_of, ranking_of, stand_in
 from matinee.serving.rank import Filters, Mask
 from matinee.serving.recommender import (
+    UNREAD,
     Answer,
     Known,
     Recommender,
@@ -77,19 +79,34 @@ class Surfaces:
         settings: `serving.deadline_ms` and `serving.max_k`.
         recommender: started before the first request.
         threads: that ask models at a time.
+        cache: of home pages; None: none is kept.
     """
 
     def __init__(
-        self, settings: Settings, recommender: Recommender, exposures: ExposureLog, *, threads: int
+        self,
+        settings: Settings,
+        recommender: Recommender,
+        exposures: ExposureLog,
+        *,
+        threads: int,
+        cache: PageCache | None = None,
     ) -> None:
         self._max_k = settings.serving.max_k
         self._recommender = recommender
         self._exposures = exposures
+        self._cache = cache
         self.ladder = Ladder(deadline_s=settings.serving.deadline_ms / 1e3, threads=threads)
 
     def close(self) -> None:
         """Take no more requests."""
         self.ladder.close()
+        if self._cache is not None:
+            self._cache.close()
+
+    def touch(self, member_ids: Collection[str]) -> None:
+        """These members did something; what is kept of them is not shown as new."""
+        if self._cache is not None:
+            self._cache.touch(member_ids)
 
     async def recommend(self, request: Request) -> Answer:
         """A ranking. Raises as `Recommender.recommend`."""
@@ -97,25 +114,46 @@ class Surfaces:
         self._check(request.k)
         cell, version = self._recommender.assigned(request.member_id, request.surface)
         rungs = self._rungs(
-            request.member_id, request.surface, cell, version, lambda scored: finish(request, scored)
+            request.member_id,
+            request.surface,
+            cell,
+            version,
+            lambda scored: finish(request, scored),
+            kept=lambda: self._kept_ranking(request, cell, version),
         )
         answer = await self.ladder.climb(rungs)
         self._exposures.put(answer, latency_ms=(time.perf_counter() - start) * 1e3)
         return answer
 
     async def home(self, request: HomeRequest) -> HomeAnswer:
-        """A home page.
+        """A home page; a kept one while nothing happened since.
 
         Raises:
             Unavailable: no version is live.
         """
         start = time.perf_counter()
         cell, version = self._recommender.assigned(request.member_id, request.surface)
+        slot = slot_of(request, version.name, cell)
+        cache = self._cache
+
+        def shown(known: Known) -> HomeAnswer | None:
+            if known.reason == UNREAD:
+                return kept()
+            event_time = known.state.event_time if known.state else None
+            page = cache and cache.fresh(request.member_id, slot, now=known.time, event_time=event_time)
+            return again(page, known) if page else None
 
         def made(found: Scored) -> HomeAnswer:
-            return answered(page_of(request, found, self._recommender.trends.of(version)), found)
+            page = page_of(request, found, self._recommender.trends.of(version))
+            if cache is not None and page.fallback is None and page.reason != UNREAD:
+                cache.put(slot, page)
+            return again(page, found.known)
 
-        rungs = self._rungs(request.member_id, request.surface, cell, version, made)
+        def kept() -> HomeAnswer | None:
+            page = cache and cache.kept(request.member_id, slot)
+            return stand_in(page) if page else None
+
+        rungs = self._rungs(request.member_id, request.surface, cell, version, made, shown=shown, kept=kept)
         answer = await self.ladder.climb(rungs)
         self._exposures.put(answer, latency_ms=(time.perf_counter() - start) * 1e3)
         return answer
@@ -151,14 +189,37 @@ class Surfaces:
         )
         return await self.ladder.climb([live, popular])
 
+    def _kept_ranking(self, request: Request, cell: str, version: Live) -> Answer | None:
+        """The titles of the profile's kept home page, as a ranking."""
+        filters = request.filters
+        profile = Filters(max_maturity=filters.max_maturity, languages=filters.languages)
+        page_of_profile = HomeRequest(member_id=request.member_id, surface=request.surface, filters=profile)
+        slot = slot_of(page_of_profile, version.name, cell)
+        page = self._cache and self._cache.kept(request.member_id, slot)
+        return ranking_of(page, request, version) if page else None
+
     def _check(self, k: int) -> None:
         if not 1 <= k <= self._max_k:
             raise InvalidInput(f"k is {k}; accepted: 1 to {self._max_k}")
 
     def _rungs(
-        self, member_id: str, surface: str, cell: str, version: Live, made: Callable[[Scored], T]
+        self,
+        member_id: str,
+        surface: str,
+        cell: str,
+        version: Live,
+        made: Callable[[Scored], T],
+        *,
+        kept: Callable[[], T | None],
+        shown: Callable[[Known], T | None] = lambda _: None,
     ) -> list[Rung[T]]:
-        """The ways to an answer about a member. Their features are read once, by the first to need them."""
+        """The ways to an answer about a member. Their features are read once, by the first to need them.
+
+        Args:
+            made: makes the answer from scores.
+            kept: an earlier answer, however old, or None.
+            shown: an earlier answer that is as good as a new one, or None.
+        """
         read: list[Known] = []
         asked = False
 
@@ -189,8 +250,13 @@ class Surfaces:
             return made(Scored(known=found, scores=cold, parts={POPULAR: cold}, fallback=POPULAR))
 
         return [
-            Rung(name=LIVE, key=version.name, work=lambda rung: made(scored(known(rung)))),
+            Rung(
+                name=LIVE,
+                key=version.name,
+                work=lambda rung: shown(known(rung)) or made(scored(known(rung))),
+            ),
             *map(by_part, version.parts),
+            Rung(name=CACHED, work=lambda _: kept()),
             Rung(name=f"{POPULAR}:{FEATURES}", key=FEATURES, work=popular),
             Rung(name=POPULAR, work=popular),
         ]

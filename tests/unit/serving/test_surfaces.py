@@ -13,10 +13,13 @@ import numpy as np
 import pytest
 import served_home
 
-from matinee.config import Settings
+from matinee.config import Settings, load_settings
 from matinee.errors import InvalidInput, NotFound
+from matinee.features.online import MemberState
 from matinee.models.base import Model, Progress, Query, Scores, TrainingSet
 from matinee.models.bundle import Bundle
+from matinee.serving.page_cache import PageCache
+from matinee.serving.page_stores import SqlitePages
 from matinee.serving.pages import HomeRequest
 from matinee.serving.rank import Filters, Titles
 from matinee.serving.recommender import Recommender, Request
@@ -80,9 +83,15 @@ def exposed() -> Exposed:
     return Exposed()
 
 
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    values = {"home": str(tmp_path_factory.mktemp("home")), "serving.deadline_ms": 150.0}
+    return load_settings(values, environment={})
+
+
 @pytest.fixture
 def surfaces(
-    settings: Settings, model: Whole, exposed: Exposed, monkeypatch: pytest.MonkeyPatch
+    home: Settings, tmp_path: Path, model: Whole, exposed: Exposed, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Surfaces]:
     """Version 1 is the model, and the feature store says at once that it does not answer."""
     catalogue = served_home.catalogue()
@@ -92,11 +101,11 @@ def surfaces(
     assert live.cold is not None
     assert live.columns is not None
     assert set(live.parts) == {"cf", "popularity"}
-    recommender = Recommender(settings)
+    recommender = Recommender(home)
     monkeypatch.setattr(recommender, "_state", lambda *_: (None, "features_unavailable"))
     recommender._versions.plan = Plan(model="recommender", champion="1", live={"1": live})
-    serving = settings.serving.model_copy(update={"deadline_ms": 150.0})
-    made = Surfaces(settings.model_copy(update={"serving": serving}), recommender, exposed, threads=2)  # type: ignore[arg-type]
+    cache = PageCache(SqlitePages(tmp_path / "pages.db", keep_s=60), ttl_s=60)
+    made = Surfaces(home, recommender, exposed, threads=2, cache=cache)  # type: ignore[arg-type]
     yield made
     made.close()
     recommender.close()
@@ -198,3 +207,96 @@ def test_likeness_that_hangs_gives_way_to_popular_titles(surfaces: Surfaces, mod
     found = asyncio.run(surfaces.similar(SimilarRequest(title_id="t4", k=5)))
     assert (found.by, found.fallback, len(found.titles)) == ("popularity", "popular", 5)
     release.set()
+
+
+@pytest.fixture
+def known(surfaces: Surfaces, monkeypatch: pytest.MonkeyPatch) -> dict[str, MemberState]:
+    """What the feature store holds; members are put in by the test."""
+    held: dict[str, MemberState] = {}
+
+    def state(member_id: str, _: str) -> tuple[MemberState | None, str | None]:
+        found = held.get(member_id)
+        return found, None if found else "unknown_member"
+
+    monkeypatch.setattr(surfaces._recommender, "_state", state)
+    return held
+
+
+def member(*titles: int, event_time: int = 99) -> MemberState:
+    return MemberState(
+        member_id="m",
+        watched_title_ids=[f"t{title}" for title in titles],
+        watched_times=list(range(len(titles))),
+        features={"affinity[Drama]": 1.0},
+        event_time=event_time,
+    )
+
+
+def ask(surfaces: Surfaces, **given: Any) -> Any:
+    return asyncio.run(surfaces.home(HomeRequest(member_id="m", **given)))
+
+
+def kept(surfaces: Surfaces, **given: Any) -> Any:
+    """A first page, once it is kept."""
+    first = ask(surfaces, **given)
+    deadline = time.monotonic() + 5
+    while ask(surfaces, **given).page.made_at != first.page.made_at:
+        first = ask(surfaces, **given)
+        assert time.monotonic() < deadline
+    return first
+
+
+def test_a_page_is_shown_again_until_the_member_does_something(
+    surfaces: Surfaces, known: dict[str, MemberState], exposed: Exposed
+) -> None:
+    known["m"] = member(3, 4)
+    first = kept(surfaces)
+    again = ask(surfaces)
+    assert (again.page, again.fallback) == (first.page, None)
+    assert again.time > again.page.made_at
+    assert again.request_id != first.request_id
+    assert exposed.answers[-1] is again
+    assert ask(surfaces, filters=Filters(max_maturity=7)).page.rows != first.page.rows
+    known["m"] = member(3, 4, 5, event_time=100)
+    newer = ask(surfaces)
+    assert newer.page.features_time == 100
+    assert newer.page.made_at > first.page.made_at
+    kept(surfaces)
+    surfaces.touch(["m"])
+    assert ask(surfaces).page.made_at > newer.page.made_at
+
+
+def test_a_kept_page_stands_in_for_models_that_raise(
+    surfaces: Surfaces, known: dict[str, MemberState], model: Whole
+) -> None:
+    known["m"] = member(3, 4)
+    first = kept(surfaces)
+
+    def broken(*_: object) -> Any:
+        raise RuntimeError("broken")
+
+    model.trouble = broken
+    for part in model.members.values():
+        part.score = broken  # type: ignore[method-assign]
+    known["m"] = member(3, 4, 5, event_time=100)
+    page = ask(surfaces)
+    assert (page.page, page.fallback) == (first.page, "cached")
+    answer = asyncio.run(surfaces.recommend(Request(member_id="m", k=4)))
+    assert answer.fallback == "cached"
+    assert answer.made_at == first.page.made_at
+    scores = [candidate.score for candidate in answer.ranking.candidates]
+    assert scores == sorted(scores, reverse=True)
+    assert len(scores) == 4
+    other = asyncio.run(surfaces.recommend(Request(member_id="n", k=4)))
+    assert other.fallback == "popular"
+
+
+def test_a_kept_page_stands_in_where_the_feature_store_is_gone(
+    surfaces: Surfaces, known: dict[str, MemberState], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known["m"] = member(3, 4)
+    first = kept(surfaces)
+    gone = (None, "features_unavailable")
+    monkeypatch.setattr(surfaces._recommender, "_state", lambda *_: gone)
+    page = ask(surfaces)
+    assert (page.page, page.fallback) == (first.page, "cached")
