@@ -236,7 +236,7 @@ def build_app(settings: Settings, parts: Parts) -> FastAPI:
         return Response(metrics.text() + pipeline, headers={"content-type": MEDIA_TYPE})
 
     guard.install(app, auth, limits)
-    _problems_in_openapi(app)
+    _problems_in_openapi(app, settings.serving.max_k)
     return app
 
 
@@ -335,8 +335,8 @@ def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": Problem} for status in statuses}
 
 
-def _problems_in_openapi(app: FastAPI) -> None:
-    """Give problem answers their own media type, and the event bodies their schema."""
+def _problems_in_openapi(app: FastAPI, max_k: int) -> None:
+    """Give problem answers their own media type, event bodies their schema, and k its limit."""
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -345,12 +345,15 @@ def _problems_in_openapi(app: FastAPI) -> None:
             for operations in document["paths"].values():
                 for operation in operations.values():
                     _retype(operation["responses"])
+                    guard.describe(operation)
+            document["components"]["securitySchemes"] = guard.SECURITY_SCHEMES
             schemas = document["components"]["schemas"]
             for unused in ("HTTPValidationError", "ValidationError"):
                 schemas.pop(unused, None)
             event = EventBody.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas.update(event.pop("$defs", {}))
             schemas["EventBody"] = event
+            schemas["RecommendationRequest"]["properties"]["k"]["maximum"] = max_k
         assert app.openapi_schema is not None
         return app.openapi_schema
 

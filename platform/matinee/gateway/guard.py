@@ -7,6 +7,7 @@ decides before anything of the body is read.
 from __future__ import annotations
 
 import math
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -20,7 +21,7 @@ from matinee.gateway import principal as principals
 from matinee.gateway.auth import Authenticator
 from matinee.gateway.limits import Limits
 from matinee.gateway.principal import Principal, Refusal
-from matinee.gateway.problems import of_failure, problem, shown
+from matinee.gateway.problems import MEDIA_TYPE, of_failure, problem, shown
 
 EXTENSION = "x-matinee-scopes"
 """Where a route's operation says whom it lets in."""
@@ -115,6 +116,19 @@ def install(app: FastAPI, auth: Authenticator, limits: Limits) -> None:
             raise ValueError(
                 f"{route} is no route that can be guarded; declare it with @app.get and its like"
             )
+
+
+def describe(operation: dict[str, Any]) -> None:
+    """Add to a route's OpenAPI operation the answers that are given before the route is asked."""
+    statuses = [400, 414, 429, 431, 503]
+    if operation.get(EXTENSION):
+        statuses += [401, 403]
+    if "requestBody" in operation:
+        statuses += [408]
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    for status in statuses:
+        described = {"description": HTTPStatus(status).phrase, "content": content}
+        operation["responses"].setdefault(str(status), described)
 
 
 def bound_to(request: Request) -> str | None:
