@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -17,11 +15,10 @@ from matinee.config import Settings
 from matinee.errors import InvalidInput, NotFound
 from matinee.events.encode import rfc3339
 from matinee.gateway import guard, problems
-from matinee.gateway.auth import Authenticator
-from matinee.gateway.bodies import BodyLimit, json_only
+from matinee.gateway.bodies import json_only
 from matinee.gateway.guard import allow, bound_to, permit
 from matinee.gateway.intake import MAX_EVENTS, BrokenJson, Intake, Received
-from matinee.gateway.limits import Limits
+from matinee.gateway.layers import Layers
 from matinee.gateway.messages import (
     EventBody,
     EventsAnswer,
@@ -33,8 +30,9 @@ from matinee.gateway.messages import (
     SplitState,
     TitleFeaturesAnswer,
 )
-from matinee.gateway.metrics import MEDIA_TYPE, Measured, Metrics, Pipeline
+from matinee.gateway.metrics import MEDIA_TYPE, Metrics, Pipeline
 from matinee.gateway.problems import Problem, problem, shown
+from matinee.gateway.shedding import Pool
 from matinee.registry.mlflow import Registry
 from matinee.serving.exposures import ExposureLog
 from matinee.serving.rank import Filters
@@ -75,10 +73,9 @@ def build_app(settings: Settings, parts: Parts) -> FastAPI:
         settings: limits and the served model's name.
         parts: serving and the event door, not started yet.
     """
-    scoring = ThreadPoolExecutor(SCORING_THREADS, thread_name_prefix="scoring")
-    door = ThreadPoolExecutor(DOOR_THREADS, thread_name_prefix="door")
-    auth = Authenticator(settings)
-    limits = Limits(settings.gateway)
+    scoring = Pool(SCORING_THREADS, "scoring")
+    door = Pool(DOOR_THREADS, "door")
+    layers = Layers(settings)
     metrics = Metrics(
         exposures=lambda: (parts.exposures.sent, parts.exposures.dropped),
         splits=parts.recommender.live_splits,
@@ -90,8 +87,7 @@ def build_app(settings: Settings, parts: Parts) -> FastAPI:
         await _on(door, parts.recommender.start)
         yield
         await _on(door, parts.close)
-        auth.close()
-        await limits.close()
+        await layers.close()
         scoring.shutdown()
         door.shutdown()
 
@@ -104,8 +100,6 @@ def build_app(settings: Settings, parts: Parts) -> FastAPI:
         redoc_url=None,
     )
     problems.install(app)
-    app.add_middleware(BodyLimit, limit=settings.serving.max_body_bytes)
-    app.add_middleware(Measured, metrics=metrics)
 
     @app.post(
         "/v1/recommendations",
@@ -132,7 +126,7 @@ def build_app(settings: Settings, parts: Parts) -> FastAPI:
         response_model=EventsAnswer,
         responses=_MIXED | _problems(400, 413, 415, 422, 503),
         dependencies=[Depends(json_only)],
-        openapi_extra=allow("member", "service") | {"requestBody": _EVENTS_BODY},
+        openapi_extra=allow("member", "service", traffic="event") | {"requestBody": _EVENTS_BODY},
     )
     async def post_events(request: Request) -> Response:
         """Take events: the good ones are acknowledged by the broker, refused ones become dead letters."""
@@ -155,7 +149,7 @@ def build_app(settings: Settings, parts: Parts) -> FastAPI:
         "/v1/members/{member_id:path}/features",
         response_model=MemberFeatures,
         responses=_problems(404, 503),
-        openapi_extra=allow("member", "service"),
+        openapi_extra=allow("member", "service", traffic="batch"),
     )
     async def member_features(member_id: str) -> Response:
         """What the online feature store holds for a member at this moment."""
@@ -235,13 +229,13 @@ def build_app(settings: Settings, parts: Parts) -> FastAPI:
         pipeline = await parts.pipeline.text()
         return Response(metrics.text() + pipeline, headers={"content-type": MEDIA_TYPE})
 
-    guard.install(app, auth, limits)
+    layers.install(app, metrics=metrics, pages=scoring, events=door)
     _problems_in_openapi(app, settings.serving.max_k)
     return app
 
 
-async def _on(pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:
-    return await asyncio.get_running_loop().run_in_executor(pool, work)
+async def _on(pool: Pool, work: Callable[[], T]) -> T:
+    return await pool.run(work)
 
 
 def _json(value: object, status: int = 200) -> Response:
