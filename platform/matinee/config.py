@@ -212,8 +212,8 @@ class Gateway(Section):
     """Longest wait for a whole body."""
     request_s: float = Field(30.0, gt=0)
     """Longest a request may take; then it is answered 503."""
-    shed: bool = True
-    """Answer 503 at once to what would wait too long."""
+    queue_s: float = Field(0.02, gt=0)
+    """Longest wait of a page for a thread, beyond which it is answered 503 at once."""
     access_log: Literal["file", "stderr", "off"] = "file"
     """Where a JSON line for each request goes; the file lies in the home's logs, one a replica."""
     otlp_endpoint: str = ""

@@ -16,11 +16,10 @@ from matinee.config import Settings
 from matinee.errors import InvalidInput, NotFound
 from matinee.events.encode import rfc3339
 from matinee.gateway import guard, pages, problems
-from matinee.gateway.auth import Authenticator
-from matinee.gateway.bodies import BodyLimit, json_only
+from matinee.gateway.bodies import json_only
 from matinee.gateway.guard import allow, bound_to, permit
 from matinee.gateway.intake import MAX_EVENTS, BrokenJson, Intake, Received
-from matinee.gateway.limits import Limits
+from matinee.gateway.layers import Layers
 from matinee.gateway.messages import (
     EventBody,
     EventsAnswer,
@@ -32,7 +31,7 @@ from matinee.gateway.messages import (
     SplitState,
     TitleFeaturesAnswer,
 )
-from matinee.gateway.metrics import MEDIA_TYPE, Measured, Metrics, Pipeline
+from matinee.gateway.metrics import MEDIA_TYPE, Metrics, Pipeline
 from matinee.gateway.problems import Problem, problem, shown
 from matinee.registry.mlflow import Registry
 from matinee.serving.exposures import ExposureLog
@@ -43,8 +42,11 @@ from matinee.serving.recommender import Request as Ask
 from matinee.serving.splits import Splits
 from matinee.serving.surfaces import Surfaces
 
-SCORING_THREADS = 2
-"""Rankings computed at a time: scoring holds a core."""
+PAGE_THREADS = 32
+"""Pages worked on at a time: those that wait for a model are scored together."""
+
+READING_THREADS = 2
+"""Reads of features alone, at a time."""
 
 DOOR_THREADS = 16
 """Posts that may wait for the broker at a time; rankings never wait behind them."""
@@ -78,13 +80,10 @@ def build_app(settings: Settings, parts: Parts) -> FastAPI:
         settings: limits and the served model's name.
         parts: serving and the event door, not started yet.
     """
-    scoring = ThreadPoolExecutor(SCORING_THREADS, thread_name_prefix="scoring")
+    reading = ThreadPoolExecutor(READING_THREADS, thread_name_prefix="reading")
     door = ThreadPoolExecutor(DOOR_THREADS, thread_name_prefix="door")
-    auth = Authenticator(settings)
-    limits = Limits(settings.gateway)
-    surfaces = Surfaces(
-        settings, parts.recommender, parts.exposures, threads=SCORING_THREADS, cache=parts.cache
-    )
+    layers = Layers(settings)
+    surfaces = Surfaces(settings, parts.recommender, parts.exposures, threads=PAGE_THREADS, cache=parts.cache)
     metrics = Metrics(
         exposures=lambda: (parts.exposures.sent, parts.exposures.dropped),
         splits=parts.recommender.live_splits,
@@ -99,9 +98,8 @@ def build_app(settings: Settings, parts: Parts) -> FastAPI:
         yield
         surfaces.close()
         await _on(door, parts.close)
-        auth.close()
-        await limits.close()
-        scoring.shutdown()
+        await layers.close()
+        reading.shutdown()
         door.shutdown()
 
     app = FastAPI(
@@ -113,8 +111,6 @@ def build_app(settings: Settings, parts: Parts) -> FastAPI:
         redoc_url=None,
     )
     problems.install(app)
-    app.add_middleware(BodyLimit, limit=settings.serving.max_body_bytes)
-    app.add_middleware(Measured, metrics=metrics)
 
     @app.post(
         "/v1/recommendations",
@@ -134,7 +130,7 @@ def build_app(settings: Settings, parts: Parts) -> FastAPI:
         response_model=EventsAnswer,
         responses=_MIXED | _problems(400, 413, 415, 422, 503),
         dependencies=[Depends(json_only)],
-        openapi_extra=allow("member", "service") | {"requestBody": _EVENTS_BODY},
+        openapi_extra=allow("member", "service", traffic="event") | {"requestBody": _EVENTS_BODY},
     )
     async def post_events(request: Request) -> Response:
         """Take events: the good ones are acknowledged by the broker, refused ones become dead letters."""
@@ -158,11 +154,11 @@ def build_app(settings: Settings, parts: Parts) -> FastAPI:
         "/v1/members/{member_id:path}/features",
         response_model=MemberFeatures,
         responses=_problems(404, 503),
-        openapi_extra=allow("member", "service"),
+        openapi_extra=allow("member", "service", traffic="batch"),
     )
     async def member_features(member_id: str) -> Response:
         """What the online feature store holds for a member at this moment."""
-        features = await _on(scoring, lambda: parts.recommender.member_features(member_id))
+        features = await _on(reading, lambda: parts.recommender.member_features(member_id))
         if features is None:
             raise NotFound(f"member {shown(member_id)} has no features")
         event_time = _time(features.get("last_event_time"))
@@ -226,7 +222,7 @@ def build_app(settings: Settings, parts: Parts) -> FastAPI:
     @app.get("/readyz", response_model=Health, responses=_problems(503), openapi_extra=allow())
     async def readyz() -> Response:
         """A version is live and features can be read."""
-        await _on(scoring, parts.recommender.check_ready)
+        await _on(reading, parts.recommender.check_ready)
         return _json({"status": "ok"})
 
     @app.get(
@@ -240,8 +236,8 @@ def build_app(settings: Settings, parts: Parts) -> FastAPI:
         pipeline = await parts.pipeline.text()
         return Response(metrics.text() + pipeline, headers={"content-type": MEDIA_TYPE})
 
-    guard.install(app, auth, limits)
-    _problems_in_openapi(app)
+    layers.install(app, metrics=metrics)
+    _problems_in_openapi(app, settings.serving.max_k)
     return app
 
 
@@ -342,8 +338,8 @@ def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": Problem} for status in statuses}
 
 
-def _problems_in_openapi(app: FastAPI) -> None:
-    """Give problem answers their own media type, and the event bodies their schema."""
+def _problems_in_openapi(app: FastAPI, max_k: int) -> None:
+    """Give problem answers their own media type, event bodies their schema, and k its limit."""
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -352,12 +348,15 @@ def _problems_in_openapi(app: FastAPI) -> None:
             for operations in document["paths"].values():
                 for operation in operations.values():
                     _retype(operation["responses"])
+                    guard.describe(operation)
+            document["components"]["securitySchemes"] = guard.SECURITY_SCHEMES
             schemas = document["components"]["schemas"]
             for unused in ("HTTPValidationError", "ValidationError"):
                 schemas.pop(unused, None)
             event = EventBody.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas.update(event.pop("$defs", {}))
             schemas["EventBody"] = event
+            schemas["RecommendationRequest"]["properties"]["k"]["maximum"] = max_k
         assert app.openapi_schema is not None
         return app.openapi_schema
 

@@ -1,6 +1,8 @@
-"""What a body may be: JSON by its media type, and no larger than the limit, however it is sent."""
+"""What a body may be: JSON by its media type, no larger than the limit, and there in time."""
 
 from __future__ import annotations
+
+import asyncio
 
 from fastapi import Request
 from starlette.datastructures import Headers
@@ -11,11 +13,17 @@ from matinee.gateway.problems import problem, shown
 
 
 class BodyLimit:
-    """ASGI middleware: answers 413 for a body above `limit` bytes, announced or counted while reading."""
+    """ASGI middleware: 413 for a body above `limit` bytes, announced or counted, 408 for one that is slow.
 
-    def __init__(self, app: ASGIApp, *, limit: int) -> None:
+    Args:
+        limit: bytes.
+        seconds: within which the whole body must have come.
+    """
+
+    def __init__(self, app: ASGIApp, *, limit: int, seconds: float) -> None:
         self._app = app
         self._limit = limit
+        self._seconds = seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on with a counted body."""
@@ -28,10 +36,20 @@ class BodyLimit:
             await refusal(scope, receive, send)
             return
         seen = 0
+        whole = False
+        deadline = asyncio.get_running_loop().time() + self._seconds
 
         async def counted() -> Message:
-            nonlocal seen
-            message = await receive()
+            nonlocal seen, whole
+            if whole:  # what may still come is that the caller left
+                return await receive()
+            try:
+                async with asyncio.timeout_at(deadline):
+                    message = await receive()
+            except TimeoutError:
+                detail = f"the body is not whole after {self._seconds:g} s"
+                raise HTTPException(408, detail, {"connection": "close"}) from None
+            whole = not message.get("more_body", False)
             seen += len(message.get("body", b""))
             if seen > self._limit:
                 raise HTTPException(413, self._detail(f"above {self._limit} bytes"))

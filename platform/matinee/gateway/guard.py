@@ -6,24 +6,31 @@ decides before anything of the body is read.
 
 from __future__ import annotations
 
+import asyncio
 import math
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.routing import APIRoute
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from matinee.config import Gateway
 from matinee.errors import Forbidden, MatineeError
 from matinee.gateway import principal as principals
 from matinee.gateway.auth import Authenticator
 from matinee.gateway.limits import Limits
 from matinee.gateway.principal import Principal, Refusal
-from matinee.gateway.problems import of_failure, problem, shown
+from matinee.gateway.problems import MEDIA_TYPE, of_failure, problem, shown
+from matinee.gateway.shedding import RETRY_AFTER_S, Flights, Traffic
 
 EXTENSION = "x-matinee-scopes"
 """Where a route's operation says whom it lets in."""
+
+TRAFFIC = "x-matinee-traffic"
+"""Where it says how urgent it is."""
 
 SECURITY_SCHEMES: dict[str, Any] = {
     "token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
@@ -31,14 +38,18 @@ SECURITY_SCHEMES: dict[str, Any] = {
 }
 
 
-def allow(*scopes: principals.Scope) -> dict[str, Any]:
+def allow(*scopes: principals.Scope, traffic: Traffic | None = None) -> dict[str, Any]:
     """What a route declares as its `openapi_extra`: whom it lets in; nobody named: it is open to all.
 
     Where service may call, so may batch.
+
+    Args:
+        traffic: what gives way to what in an overload; None: page for members and services, else control.
     """
     held = (*scopes, "batch") if "service" in scopes else scopes
     security = [{name: list(held)} for name in SECURITY_SCHEMES] if held else []
-    return {"security": security, EXTENSION: list(held)}
+    urgency = traffic or ("page" if {"member", "service"} & set(held) else "control")
+    return {"security": security, EXTENSION: list(held), TRAFFIC: urgency}
 
 
 class Guard:
@@ -48,24 +59,58 @@ class Guard:
         app: the route's own application.
         route: method and template.
         scopes: whom it lets in; empty: everyone.
+        traffic: how urgent it is.
+        flights: the requests that it shares the machine with.
     """
 
     def __init__(
-        self, app: ASGIApp, *, route: str, scopes: frozenset[str], auth: Authenticator, limits: Limits
+        self,
+        app: ASGIApp,
+        *,
+        route: str,
+        scopes: frozenset[str],
+        traffic: Traffic,
+        flights: Flights,
+        gateway: Gateway,
+        auth: Authenticator,
+        limits: Limits,
     ) -> None:
         self._app = app
         self._route = route
         self._scopes = scopes
+        self._traffic: Traffic = traffic
+        self._flights = flights
+        self._queue_s = gateway.queue_s
+        self._request_s = gateway.request_s
         self._auth = auth
         self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer 401, 403 or 429, or pass the request on with its principal."""
+        """Answer 401, 403, 429 or 503, or pass the request on with its principal and a deadline."""
+        path = scope["path"]
         try:
-            refusal = await self._refusal(scope)
+            if (refusal := await self._refusal(scope)) is not None:
+                await refusal(scope, receive, send)
+                return
         except MatineeError as failure:
-            refusal = of_failure(scope["method"], scope["path"], failure)
-        await (self._app if refusal is None else refusal)(scope, receive, send)
+            await of_failure(scope["method"], path, failure)(scope, receive, send)
+            return
+        started = False
+
+        async def watched(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            with self._flights.one():
+                async with asyncio.timeout(self._request_s) as deadline:
+                    await self._app(scope, receive, watched)
+        except TimeoutError:
+            if started or not deadline.expired():
+                raise
+            detail = f"the request took more than {self._request_s:g} s"
+            await _busy(path, detail)(scope, receive, send)
 
     async def _refusal(self, scope: Scope) -> Response | None:
         path = scope["path"]
@@ -77,13 +122,9 @@ class Guard:
         state = scope.setdefault("state", {})
         state["principal"] = caller
         if wait := await self._limits.wait(caller, self._route):
-            seconds = str(math.ceil(wait))
-            return problem(
-                path,
-                429,
-                f"too many requests; the next may come in {seconds} s",
-                headers={"retry-after": seconds},
-            )
+            seconds = math.ceil(wait)
+            detail = f"too many requests; the next may come in {seconds} s"
+            return problem(path, 429, detail, headers={"retry-after": str(seconds)})
         if isinstance(found, Refusal):
             return problem(path, 401, found.reason, headers={"www-authenticate": 'Bearer realm="matinee"'})
         granted = self._scopes & caller.scopes
@@ -95,26 +136,59 @@ class Guard:
             asked = scope["path_params"].get("member_id", caller.member_id)
             if asked != caller.member_id:
                 return problem(path, 403, _not_yours(asked))
-        return None
+        traffic = "batch" if caller.kind == "batch" and self._traffic == "page" else self._traffic
+        decision = self._flights.admit(traffic, self._queue_s)
+        return None if decision.admit else _busy(path, decision.reason)
 
 
-def install(app: FastAPI, auth: Authenticator, limits: Limits) -> None:
+def install(
+    app: FastAPI, gateway: Gateway, auth: Authenticator, limits: Limits, *, pages: Flights, events: Flights
+) -> None:
     """Put a guard before every route of the application; call it once all are declared.
+
+    Args:
+        pages: the requests that wait for a core.
+        events: those that wait for the broker.
 
     Raises:
         ValueError: a route does not say whom it lets in.
     """
     for route in app.routes:
         if isinstance(route, APIRoute):
-            scopes = (route.openapi_extra or {}).get(EXTENSION)
-            if scopes is None:
+            declared = route.openapi_extra or {}
+            if EXTENSION not in declared:
                 raise ValueError(f"route {route.path} declares nobody; give it openapi_extra=allow(...)")
-            name = f"{min(route.methods or ())} {route.path}"
-            route.app = Guard(route.app, route=name, scopes=frozenset(scopes), auth=auth, limits=limits)
+            route.app = Guard(
+                route.app,
+                route=f"{min(route.methods or ())} {route.path}",
+                scopes=frozenset(declared[EXTENSION]),
+                traffic=declared[TRAFFIC],
+                flights=events if declared[TRAFFIC] == "event" else pages,
+                gateway=gateway,
+                auth=auth,
+                limits=limits,
+            )
         elif not isinstance(route, Route) or route.path not in _OPEN:
             raise ValueError(
                 f"{route} is no route that can be guarded; declare it with @app.get and its like"
             )
+
+
+def _busy(path: str, detail: str) -> Response:
+    return problem(path, 503, detail, headers={"retry-after": str(math.ceil(RETRY_AFTER_S))})
+
+
+def describe(operation: dict[str, Any]) -> None:
+    """Add to a route's OpenAPI operation the answers that are given before the route is asked."""
+    statuses = [400, 414, 429, 431, 503]
+    if operation.get(EXTENSION):
+        statuses += [401, 403]
+    if "requestBody" in operation:
+        statuses += [408]
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    for status in statuses:
+        described = {"description": HTTPStatus(status).phrase, "content": content}
+        operation["responses"].setdefault(str(status), described)
 
 
 def bound_to(request: Request) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from http import HTTPStatus
 from typing import Any
 
@@ -25,6 +26,9 @@ _STATUS: tuple[tuple[type[MatineeError], int], ...] = (
     (Unavailable, 503),
     (StorageError, 503),
 )
+
+REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="-")
+"""Of the request that is worked on, for what is logged meanwhile."""
 
 logger = logging.getLogger(__name__)
 
@@ -133,7 +137,7 @@ async def _on_http(request: Request, failure: Exception) -> Response:
 def of_failure(method: str, path: str, failure: Exception) -> Response:
     """The problem document of what a route raised; what the caller cannot mend is logged as well."""
     if not isinstance(failure, MatineeError):
-        logger.error("%s %s failed", method, path, exc_info=failure)
+        logger.error("request %s: %s %s failed", REQUEST_ID.get(), method, path, exc_info=failure)
         return problem(path, 500, "the request failed inside the service; its log says why")
     status = next((status for kind, status in _STATUS if isinstance(failure, kind)), 500)
     headers = {}
@@ -141,7 +145,7 @@ def of_failure(method: str, path: str, failure: Exception) -> Response:
         wait = failure.retry_after_s if isinstance(failure, Unavailable) else 30.0
         headers["retry-after"] = str(max(1, math.ceil(wait)))
     if status == 500:
-        logger.error("%s %s: %s", method, path, failure)
+        logger.error("request %s: %s %s: %s", REQUEST_ID.get(), method, path, failure)
     return problem(path, status, str(failure), headers=headers)
 
 

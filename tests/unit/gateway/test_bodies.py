@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from matinee.gateway.bodies import BodyLimit, json_only
 def client(call: Any) -> Any:
     app = FastAPI()
     problems.install(app)
-    app.add_middleware(BodyLimit, limit=100)
+    app.add_middleware(BodyLimit, limit=100, seconds=0.2)
 
     @app.post("/raw", dependencies=[Depends(json_only)])
     async def raw(request: Request) -> int:
@@ -42,6 +43,18 @@ def test_a_body_above_the_limit_is_413(client: Any, path: str, announced: bool) 
     assert answer.status_code == 413
     assert answer.headers["content-type"] == "application/problem+json"
     assert "accepted: up to 100 bytes" in answer.json()["detail"]
+
+
+def test_a_body_that_does_not_come_is_408(client: Any) -> None:
+    async def drip() -> AsyncIterator[bytes]:
+        yield b"[1"
+        await asyncio.sleep(0.3)
+        yield b"]"
+
+    for path in ("/raw", "/parsed"):
+        answer = client.post(path, content=drip(), headers={"content-type": "application/json"})
+        assert answer.status_code == 408
+        assert answer.headers["connection"] == "close"
 
 
 def test_a_body_at_the_limit_passes(client: Any) -> None:

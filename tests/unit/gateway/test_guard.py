@@ -18,6 +18,7 @@ from matinee.gateway.auth import Authenticator
 from matinee.gateway.guard import allow, permit
 from matinee.gateway.keys import Keys
 from matinee.gateway.limits import Limits
+from matinee.gateway.shedding import Flights
 
 
 def application(settings: Settings, auth: Authenticator) -> FastAPI:
@@ -41,8 +42,12 @@ def application(settings: Settings, auth: Authenticator) -> FastAPI:
     async def operate() -> str:
         return "done"
 
-    guard.install(app, auth, Limits(settings.gateway))
+    install(app, settings, auth)
     return app
+
+
+def install(app: FastAPI, settings: Settings, auth: Authenticator) -> None:
+    guard.install(app, settings.gateway, auth, Limits(settings.gateway), pages=Flights(), events=Flights())
 
 
 @pytest.fixture
@@ -169,9 +174,9 @@ def test_a_route_that_declares_nobody_is_an_error(settings: Settings) -> None:
     app = FastAPI()
     app.get("/forgotten")(lambda: None)
     with pytest.raises(ValueError, match="/forgotten declares nobody"):
-        guard.install(app, auth, Limits(settings.gateway))
+        install(app, settings, auth)
     app = FastAPI()
     app.mount("/under", Starlette())
     with pytest.raises(ValueError, match="no route that can be guarded"):
-        guard.install(app, auth, Limits(settings.gateway))
+        install(app, settings, auth)
     auth.close()
