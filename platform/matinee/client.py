@@ -25,6 +25,7 @@ import httpx
 from matinee.errors import MatineeError, Unavailable
 
 Answer = dict[str, Any]
+Value = str | int | float | Sequence[str]
 R = TypeVar("R")
 
 BUSY = frozenset((429, 502, 503, 504))
@@ -105,7 +106,7 @@ class Call:
     method: str
     path: str
     body: object = None
-    query: Mapping[str, str | int] = field(default_factory=dict)
+    query: Mapping[str, Value] = field(default_factory=dict)
     repeatable: bool = True
     request_id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
@@ -150,13 +151,13 @@ class _Api(ABC, Generic[R]):
         body = {"member_id": member_id, "k": k, "surface": surface}
         return self._post("/v1/recommendations", body if filters is None else body | {"filters": filters})
 
-    def home(self, member_id: str, *, surface: str = "home") -> R:
-        """A member's page, in rows."""
-        return self._get(f"/v1/members/{_quoted(member_id)}/home", surface=surface)
+    def home(self, member_id: str, **query: Value) -> R:
+        """A member's page, in rows; `query` is the route's: surface, max_maturity, languages, ..."""
+        return self._get(f"/v1/members/{_quoted(member_id)}/home", **query)
 
-    def similar(self, title_id: str, *, k: int = 20) -> R:
-        """The titles most like a title."""
-        return self._get(f"/v1/titles/{_quoted(title_id)}/similar", k=k)
+    def similar(self, title_id: str, **query: Value) -> R:
+        """The titles most like a title; `query` is the route's: k, max_maturity, languages, ..."""
+        return self._get(f"/v1/titles/{_quoted(title_id)}/similar", **query)
 
     def events(self, events: Sequence[Mapping[str, Any]]) -> R:
         """Post up to 1,000 events. Those without an `event_id` get one, so a repeat counts none twice."""
@@ -176,7 +177,7 @@ class _Api(ABC, Generic[R]):
         path = f"/v1/splits/{_quoted(surface)}"
         return self.call(Call(method="PUT", path=path, body=body, repeatable=False))
 
-    def _get(self, path: str, **query: str | int) -> R:
+    def _get(self, path: str, **query: Value) -> R:
         return self.call(Call(method="GET", path=path, query=query))
 
     def _post(self, path: str, body: object) -> R:

@@ -107,7 +107,12 @@ def both(server: Server) -> Callable[..., Both]:
 
 CALLS: dict[str, tuple[tuple[Any, ...], dict[str, Any], str, str]] = {
     "recommend": (("m/1",), {"k": 3}, "POST /v1/recommendations", ""),
-    "home": (("m/1 ü",), {}, "GET /v1/members/m%2F1%20%C3%BC/home", "surface=home"),
+    "home": (
+        ("m/1 ü",),
+        {"surface": "tv", "max_maturity": 7, "languages": ["en", "fr"]},
+        "GET /v1/members/m%2F1%20%C3%BC/home",
+        "surface=tv&max_maturity=7&languages=en&languages=fr",
+    ),
     "similar": (("../t",), {"k": 2}, "GET /v1/titles/..%2Ft/similar", "k=2"),
     "features": (("m?a=b#c",), {}, "GET /v1/members/m%3Fa%3Db%23c/features", ""),
     "split": (("home",), {}, "GET /v1/splits/home", ""),
