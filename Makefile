@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Compiled modules halve the start of every Ray process.
 RUN := env -u PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint lock clean
+.PHONY: demo test lint scan lock clean
 
 demo: .venv/.installed
 	$(RUN) $(BIN)/matinee demo $(ARGS)
@@ -17,6 +17,9 @@ lint: .venv/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+scan: .venv/.installed
+	$(BIN)/python tools/scan.py
 
 lock: .venv/.installed
 	$(BIN)/uv pip compile --quiet --no-header --no-annotate --no-emit-index-url --no-emit-find-links \

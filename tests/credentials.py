@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
 import json
 import time
 from functools import cache
@@ -50,6 +53,25 @@ def token(
     held = {name: value for name, value in given.items() if value is not None}
     headers = ({"kid": kid} if kid is not None else {}) | (header or {})
     return jwt.encode(held, rsa_key() if key is None else key, algorithm, headers)
+
+
+def part(value: Any) -> str:
+    """A part of a token."""
+    return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=").decode()
+
+
+def confused(key: Any, kid: str) -> str:
+    """An operator's token signed by HMAC with a public key: whoever believes its alg verifies it."""
+    claims = {
+        "iss": ISSUER,
+        "aud": AUDIENCE,
+        "sub": "m1",
+        "scope": "operator member",
+        "exp": time.time() + 99,
+    }
+    signed = f"{part({'alg': 'HS256', 'kid': kid})}.{part(claims)}"
+    digest = hmac.new(public_pem(key), signed.encode(), hashlib.sha256).digest()
+    return f"{signed}.{base64.urlsafe_b64encode(digest).rstrip(b'=').decode()}"
 
 
 def public_pem(key: Any) -> bytes:

@@ -131,7 +131,7 @@ class Guard:
         if self._scopes and not granted:
             accepted = ", ".join(sorted(self._scopes))
             return problem(path, 403, f"the credential's scope is {caller.kind}; accepted here: {accepted}")
-        if granted == {"member"}:
+        if granted == {"member"} and caller.kind != "local":
             state["member_id"] = caller.member_id
             asked = scope["path_params"].get("member_id", caller.member_id)
             if asked != caller.member_id:

@@ -14,6 +14,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 BUCKETS_S = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
+_METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
+
 PipelineText = Callable[[], str | Awaitable[str]]
 """Gives the pipeline's gauges as Prometheus text."""
 
@@ -62,13 +64,19 @@ class Metrics:
             ("result",),
             registry=self._registry,
         )
+        self._children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         ProcessCollector("matinee_api", registry=self._registry)
         self._registry.register(self)
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
-        """Count an answered request."""
-        self._requests.labels(route, method, str(status)).inc()
-        self._seconds.labels(route).observe(seconds)
+        """Count an answered request; a method nobody knows counts as "other"."""
+        key = (route, method if method in _METHODS else "other", status)
+        if key not in self._children:
+            counter = self._requests.labels(route, key[1], str(status))
+            self._children[key] = counter, self._seconds.labels(route)
+        counter, histogram = self._children[key]
+        counter.inc()
+        histogram.observe(seconds)
 
     def events(self, *, accepted: int, rejected: int) -> None:
         """Count posted events."""

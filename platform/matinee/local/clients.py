@@ -20,10 +20,18 @@ TIMEOUT_S = 30.0
 
 
 class Client:
-    """One keep-alive connection a thread; leaving the block closes them all."""
+    """One keep-alive connection a thread; leaving the block closes them all.
 
-    def __init__(self, url: str) -> None:
+    It repeats nothing and adds as little as it can, because what it takes is measured; applications use
+    `matinee.client`.
+
+    Args:
+        token: an API key or a token; "": none.
+    """
+
+    def __init__(self, url: str, token: str = "") -> None:
         self._netloc = urlsplit(url).netloc
+        self._headers = {"authorization": f"Bearer {token}"} if token else {}
         self._local = threading.local()
         self._connections: list[http.client.HTTPConnection] = []
 
@@ -46,7 +54,7 @@ class Client:
             self._local.connection = connection
             self._connections.append(connection)
         payload = None if body is None else json.dumps(body).encode()
-        headers = {} if payload is None else {"content-type": "application/json"}
+        headers = self._headers if payload is None else self._headers | {"content-type": "application/json"}
         try:
             connection.request(method, path, payload, headers)
             answer = connection.getresponse()

@@ -117,14 +117,14 @@ def _loop(settings: Settings, platform: Platform, dataset: Any, stages: Stages) 
         step.figures(**{f"{name}_ndcg@20": row["ndcg@20"] for name, row in figures["models"].items()})
 
     with stages.stage("serve", "API on Ray Serve, monitor") as step:
-        url = platform.serve()
-        with Client(url) as client:
+        url, token = platform.serve(), settings.auth.token.get_secret_value()
+        with Client(url, token) as client:
             wait_ready(client, timeout_s=READY_S)
         step.figures(url=url)
 
     members = sorted(set(dataset.events["member_id"].to_pylist()))
     what = f"{REQUESTS:,} rankings at {CLIENTS} clients"
-    with stages.stage("requests", what) as step, Client(url) as client:
+    with stages.stage("requests", what) as step, Client(url, token) as client:
         load(client, members, requests=CLIENTS * 4, clients=CLIENTS)
         requests = load(
             client, members, requests=REQUESTS, clients=CLIENTS, tick=lambda: step.advance(REQUESTS)
@@ -136,7 +136,7 @@ def _loop(settings: Settings, platform: Platform, dataset: Any, stages: Stages) 
         step.figures(share=drift["share"], rows=drift["rows"], reason=drift["reason"])
 
     what = f"{POSTS} plays posted, seen in the online features"
-    with stages.stage("freshness", what) as step, Client(url) as client:
+    with stages.stage("freshness", what) as step, Client(url, token) as client:
         fresh = freshness(client, members[:POSTS], tick=lambda: step.advance(POSTS))
         step.figures(**asdict(fresh))
 

@@ -88,7 +88,7 @@ def status(settings: Settings) -> dict[str, Any]:
         "kafka": found.bootstrap,
     }
     if found.url:
-        with Client(found.url) as client:
+        with Client(found.url, settings.auth.token.get_secret_value()) as client:
             try:
                 report |= _asked(client)
             except OSError as failure:
@@ -119,12 +119,12 @@ def scale_stream(settings: Settings, workers: int) -> int:
 
 def _asked(client: Client) -> dict[str, Any]:
     code, answer = client.call("GET", "/readyz")
-    _, text = client.call("GET", "/metrics")
-    gauges = (line.split() for line in text.splitlines() if _is_gauge(line))
-    return {
-        "api": "ready" if code == 200 else answer,
-        "pipeline": {name: float(value) for name, value in gauges},
-    }
+    status, text = client.call("GET", "/metrics")
+    pipeline: object = f"GET /metrics answers {status}; auth.token must be of scope operator"
+    if status == 200:
+        gauges = (line.split() for line in text.splitlines() if _is_gauge(line))
+        pipeline = {name: float(value) for name, value in gauges}
+    return {"api": "ready" if code == 200 else answer, "pipeline": pipeline}
 
 
 def _is_gauge(line: str) -> bool:

@@ -54,7 +54,11 @@ def lines(path: Path) -> list[dict[str, Any]]:
 def test_requests_are_counted_by_route_and_status(client: Any, metrics: Metrics) -> None:
     for asked in ("/a/1", "/a/2", "/a/bug", "/b"):
         client.get(asked)
+    for i in range(5):
+        client.request(f"MADE-UP-{i}", "/b")
     text = metrics.text()
+    assert 'method="other",route="unmatched",status="404"} 5.0' in text
+    assert "MADE-UP" not in text
     assert 'status="418"} 2.0' in text
     assert 'status="500"} 1.0' in text
     assert 'matinee_requests_total{method="GET",route="unmatched",status="404"} 1.0' in text
