@@ -276,6 +276,20 @@ def scored(known: Known) -> Scored:
     return Scored(known=known, scores=scores, parts=parts)
 
 
+def scored_all(known: Sequence[Known]) -> list[Scored]:
+    """Ask one version about many members at once; they are all of it, at least one."""
+    bundle, query = known[0].version.bundle, _merged(known)
+    if isinstance(bundle.model, Explained):
+        parts = bundle.model.score_parts(query)
+    else:
+        parts = {bundle.name: bundle.model.score(query)}
+    scores: Scores = np.sum(list(parts.values()), axis=0, dtype=np.float32)
+    return [
+        Scored(known=each, scores=scores[row], parts={name: part[row] for name, part in parts.items()})
+        for row, each in enumerate(known)
+    ]
+
+
 def scored_by(known: Known, part: str, *, fallback: str) -> Scored:
     """Ask one of the models inside the version alone."""
     members: Mapping[str, Model] = known.version.bundle.model.members  # type: ignore[attr-defined]
@@ -350,3 +364,23 @@ def _query(
 def _row(state: MemberState) -> Features:
     values = np.array([list(state.features.values())], dtype=np.float32)
     return Features(names=tuple(state.features), values=values)
+
+
+def _merged(known: Sequence[Known]) -> Query:
+    """One query of several members."""
+    return Query(
+        histories=[each.query.histories[0] for each in known],
+        times=[each.query.times[0] for each in known],
+        now=np.concatenate([each.query.now for each in known]),
+        member_features=_rows_of([each.query.member_features for each in known]),
+    )
+
+
+def _rows_of(features: Sequence[Features | None]) -> Features | None:
+    """Rows one below the other, NaN for members of whom nothing is known; None where nothing is of any."""
+    held = next((each for each in features if each is not None), None)
+    if held is None:
+        return None
+    unknown = np.full_like(held.values, np.nan)
+    values = np.concatenate([unknown if each is None else each.values for each in features])
+    return Features(names=held.names, values=values)

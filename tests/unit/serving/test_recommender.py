@@ -12,7 +12,7 @@ from matinee.features.online import MemberState
 from matinee.models.base import Model, Progress, Query, Scores, TrainingSet
 from matinee.models.bundle import Bundle
 from matinee.serving.rank import Titles
-from matinee.serving.recommender import Explained, _query, score
+from matinee.serving.recommender import Explained, Known, _merged, _query, score, scored, scored_all
 from matinee.serving.versions import Live
 
 
@@ -93,3 +93,32 @@ def test_an_unknown_member_has_no_features() -> None:
     query, _, reason = _query(version(Plain()), None, 1000, "unknown_member")
     assert query.member_features is None
     assert reason == "unknown_member"
+
+
+def test_many_members_at_once_score_as_one_by_one() -> None:
+    live = version(Summed())
+    known = [known_of(live, state("t3", "t1")), known_of(live, None), known_of(live, state("t2"))]
+    for one, together in zip(map(scored, known), scored_all(known), strict=True):
+        assert together.known is one.known
+        np.testing.assert_allclose(together.scores, one.scores)
+        assert together.parts.keys() == one.parts.keys()
+    query = _merged(known)
+    assert query.member_features is not None
+    assert np.isnan(query.member_features.values[1]).all()
+    assert query.member_features.values[2].tolist() == [2.0, 0.5]
+
+
+def known_of(live: Live, found: MemberState | None) -> Known:
+    query, watched, reason = _query(live, found, 1000, None)
+    return Known(
+        request_id="r",
+        member_id="m",
+        surface="home",
+        cell="v9",
+        version=live,
+        state=found,
+        reason=reason,
+        query=query,
+        watched=watched,
+        time=1000,
+    )
