@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from matinee.config import Settings
 from matinee.errors import ConfigError
+from matinee.features.tasks import quiet
 from matinee.serving.page_cache import keep_all, slot_of
 from matinee.serving.page_stores import page_store
 from matinee.serving.pages import HomePage, HomeRequest, page_of
@@ -85,7 +86,7 @@ class Pages:
                 version = found.known.version
                 request = replace(self._request, member_id=found.known.member_id)
                 page = page_of(request, found, recommender.trends.of(version))
-                yield slot_of(request, version.name, page.cell), page
+                yield slot_of(request, version, page.cell), page
 
 
 def precompute(
@@ -100,15 +101,14 @@ def precompute(
     Raises:
         ConfigError: `serving.page_cache` is "none".
     """
-    import ray
+    import ray.data
 
     if settings.serving.page_cache == "none":
         raise ConfigError("serving.page_cache is none; precomputed pages need sqlite, redis or cassandra")
     start = time.perf_counter()
-    done: list[dict[str, Any]] = (
-        ray.data.from_arrow(pa.table({"member_id": pa.array(member_ids, pa.string())}))
-        .repartition(max(1, min(4 * workers, len(member_ids) // BATCH)))
-        .map_batches(
+    with quiet():
+        data = ray.data.from_arrow(pa.table({"member_id": pa.array(member_ids, pa.string())}))
+        made = data.repartition(max(1, min(4 * workers, len(member_ids) // BATCH))).map_batches(
             Pages,
             fn_constructor_args=(settings, request),
             batch_size=BATCH,
@@ -116,8 +116,7 @@ def precompute(
             compute=ray.data.ActorPoolStrategy(size=workers),
             num_cpus=1,
         )
-        .take_all()
-    )
+        done: list[dict[str, Any]] = made.take_all()
     return Figures(
         members=len(member_ids),
         kept=sum(each["kept"] for each in done),
