@@ -20,6 +20,8 @@ from matinee.events.broker import LocalBroker
 from matinee.events.kafka import ensure_topics
 from matinee.experiments.allocate import allocate
 from matinee.gateway import deployment
+from matinee.serving.pages import HomeRequest
+from matinee.serving.precompute import precompute
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 
@@ -30,7 +32,8 @@ MEMBERS = [f"m{i}" for i in range(served_home.MEMBERS)]
 class Api:
     """A client with one connection a thread."""
 
-    def __init__(self, url: str, broker: LocalBroker) -> None:
+    def __init__(self, settings: Settings, url: str, broker: LocalBroker) -> None:
+        self.settings = settings
         self.url = url
         self.broker = broker
         self._address = urlsplit(url)
@@ -66,7 +69,7 @@ def api(ray_cluster: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     served_home.make(settings)
     with LocalBroker(tmp_path_factory.mktemp("broker") / "log") as broker:
         ensure_topics(settings.kafka, broker.bootstrap)
-        yield Api(deployment.start(settings, broker.bootstrap, name=NAME), broker)
+        yield Api(settings, deployment.start(settings, broker.bootstrap, name=NAME), broker)
         deployment.stop(NAME)
 
 
@@ -85,6 +88,24 @@ def test_a_request_is_answered_by_the_champion(api: Api) -> None:
     status, _, page = api.call("POST", "/v1/recommendations", {"member_id": "m2", "k": 5})
     assert status == 200
     assert (page["answer"], page["model_version"], len(page["items"])) == ("personal", "recommender/1", 5)
+
+
+def test_a_precomputed_home_page_is_shown_until_its_member_does_something(api: Api) -> None:
+    figures = precompute(api.settings, MEMBERS, HomeRequest(member_id=""))
+    assert figures.kept == figures.members == len(MEMBERS)
+    status, _, page = api.call("GET", "/v1/members/m7/home")
+    assert (status, page["fallback"], page["answer"]) == (200, None, "personal")
+    assert page["age_s"] > 0
+    made_at = page["made_at"]
+    assert api.call("GET", "/v1/members/m7/home")[2]["made_at"] == made_at
+    assert api.call("POST", "/v1/events", event(member_id="m7"))[0] == 202
+    newer = api.call("GET", "/v1/members/m7/home")[2]
+    assert (newer["made_at"] > made_at, newer["age_s"]) == (True, 0)
+
+
+def test_titles_like_a_title(api: Api) -> None:
+    status, _, answer = api.call("GET", "/v1/titles/t4/similar?k=3")
+    assert (status, answer["by"], len(answer["items"])) == (200, "content", 3)
 
 
 def test_an_event_is_taken(api: Api) -> None:

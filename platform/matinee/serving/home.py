@@ -62,12 +62,12 @@ class Member:
 
     Args:
         watched: int32 positions, oldest first.
-        started: positions of titles begun and not finished, latest first.
+        begun: positions of titles to continue, latest first.
         affinity: by genre, how much of it was watched lately; not negative.
     """
 
     watched: npt.NDArray[np.int32]
-    started: Sequence[int] = ()
+    begun: Sequence[int] = ()
     affinity: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -113,11 +113,11 @@ def compose(
         trend: float32 [t], how much each title is watched lately; None where unknown.
     """
     page = _Page(scores, allowed, columns, layout)
-    started = [position for position in member.started if allowed[position]][: layout.per_row]
-    if started:
-        page.add(CONTINUE, np.array(started, dtype=np.intp))
+    begun = [position for position in member.begun if allowed[position]][: layout.per_row]
+    if begun:
+        page.add(CONTINUE, np.array(begun, dtype=np.intp))
     page.free[member.watched] = False
-    page.free[started] = False
+    page.free[begun] = False
     best = top_k(scores, page.free, BEST)
     page.fill(TOP, best)
     for position in _recent(member.watched, allowed, layout.because):

@@ -19,6 +19,7 @@ from matinee.errors import MatineeError, Unavailable
 from matinee.schema import Decision
 from matinee.serving.page_stores import Kept, PageStore
 from matinee.serving.pages import HomePage, HomeRequest
+from matinee.serving.versions import Live
 
 CAPACITY = 1_000
 """Most pages waiting to be kept; later ones are not kept."""
@@ -31,11 +32,15 @@ TOUCHED = 100_000
 logger = logging.getLogger(__name__)
 
 
-def slot_of(request: HomeRequest, model_version: str, cell: str) -> str:
-    """What a kept page is of, beside its member: surface, version, cell and profile."""
-    profile = {"layout": asdict(request.layout), "filters": asdict(request.filters)}
+def slot_of(request: HomeRequest, version: Live, cell: str) -> str:
+    """What a kept page is of, beside its member: surface, version, cell, profile and what is withdrawn."""
+    profile = {
+        "layout": asdict(request.layout),
+        "filters": asdict(request.filters),
+        "withdrawn": sorted(version.titles.withdrawn),
+    }
     digest = blake2b(orjson.dumps(profile, option=orjson.OPT_SORT_KEYS), digest_size=8).hexdigest()
-    return f"{request.surface}|{model_version}|{cell}|{digest}"
+    return f"{request.surface}|{version.name}|{cell}|{digest}"
 
 
 def judge(page: HomePage, *, now: int, ttl_us: int, event_time: int | None, touched: int | None) -> Decision:

@@ -118,7 +118,9 @@ def _member(known: Known) -> Member:
         for name, value in state.features.items()
         if name.startswith(_AFFINITY) and value > 0
     }
-    return Member(watched=known.watched, affinity=affinity)
+    positions = known.version.bundle.positions
+    begun = [positions[title_id] for title_id in state.begun_title_ids if title_id in positions]
+    return Member(watched=known.watched, begun=begun, affinity=affinity)
 
 
 def _rows(rows: Sequence[Row], version: Live, scored: Scored) -> bytes:
@@ -153,7 +155,7 @@ def _words(row: Row, names: Sequence[str]) -> tuple[str, str]:
     """A row's title, and why it is on the page."""
     match row.kind:
         case home.CONTINUE:
-            return "Continue Watching", "You began these and did not finish them"
+            return "Continue Watching", "Played lately and not rated since"
         case home.TOP:
             return "Top Picks", "What this member is most likely to watch next"
         case home.BECAUSE:

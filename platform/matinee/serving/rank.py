@@ -48,6 +48,7 @@ class Titles:
         self._languages = _masks([[language] for language in table["language"].to_pylist()])
         self.genres = _masks(table["genres"].to_pylist())
         """By genre, bool [t]."""
+        self.withdrawn = frozenset(withdrawn)
         self._offered = ~np.isin(np.array(self.ids, dtype=object), list(withdrawn))
 
     def __len__(self) -> int:

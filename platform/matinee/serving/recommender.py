@@ -19,7 +19,7 @@ from matinee.features.online import MemberState, OnlineReader
 from matinee.models.base import Query, Scores
 from matinee.schema import Features, Ranking
 from matinee.serving import rank
-from matinee.serving.batches import Batches
+from matinee.serving.batches import Batches, joined
 from matinee.serving.rank import Filters
 from matinee.serving.served import ServedLog
 from matinee.serving.titles import TitleFeatures
@@ -265,6 +265,16 @@ class Recommender:
 def scored(known: Known) -> Scored:
     """Ask the version: one pass of its model over its titles, with those who ask at the same time."""
     return _scored(known, known.version.batches, None)
+
+
+def scored_all(known: Sequence[Known]) -> list[Scored]:
+    """Ask one version about many members at once; they are all of it, at least one."""
+    parts = known[0].version.ask(joined([each.query for each in known]))
+    scores: Scores = np.sum(list(parts.values()), axis=0, dtype=np.float32)
+    return [
+        Scored(known=each, scores=scores[row], parts={name: part[row] for name, part in parts.items()})
+        for row, each in enumerate(known)
+    ]
 
 
 def scored_by(known: Known, part: str, *, fallback: str) -> Scored:

@@ -118,7 +118,7 @@ class Surfaces:
             request.surface,
             cell,
             version,
-            lambda scored: finish(request, scored),
+            lambda found: finish(request, found),
             kept=lambda: self._kept_ranking(request, cell, version),
         )
         answer = await self.ladder.climb(rungs)
@@ -133,7 +133,7 @@ class Surfaces:
         """
         start = time.perf_counter()
         cell, version = self._recommender.assigned(request.member_id, request.surface)
-        slot = slot_of(request, version.name, cell)
+        slot = slot_of(request, version, cell)
         cache = self._cache
 
         def shown(known: Known) -> HomeAnswer | None:
@@ -194,7 +194,7 @@ class Surfaces:
         filters = request.filters
         profile = Filters(max_maturity=filters.max_maturity, languages=filters.languages)
         page_of_profile = HomeRequest(member_id=request.member_id, surface=request.surface, filters=profile)
-        slot = slot_of(page_of_profile, version.name, cell)
+        slot = slot_of(page_of_profile, version, cell)
         page = self._cache and self._cache.kept(request.member_id, slot)
         return ranking_of(page, request, version) if page else None
 

@@ -88,10 +88,14 @@ class Live:
             found.append((not personal, time.perf_counter() - start, name))
         return tuple(name for *_, name in sorted(found))
 
+    def ask(self, query: Query) -> Mapping[str, Scores]:
+        """Named parts that the version's scores are the sum of, float32 [m, titles]."""
+        return _parts(self.bundle.name, self.bundle.model, query)
+
     @cached_property
     def batches(self) -> Batches:
         """What requests ask the version through."""
-        return Batches(partial(_parts, self.bundle.name, self.bundle.model))
+        return Batches(self.ask)
 
     @cached_property
     def batches_by_part(self) -> Mapping[str, Batches]:

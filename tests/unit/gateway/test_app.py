@@ -413,6 +413,12 @@ def test_a_home_page_has_rows_with_reasons_and_no_title_twice(api: Any) -> None:
     assert positions == list(range(len(positions)))
 
 
+def test_titles_begun_and_not_rated_come_first(api: Any) -> None:
+    row = home_page(api, "m2")["rows"][0]
+    assert row["kind"] == "continue_watching"
+    assert [item["title_id"] for item in row["items"]] == [f"t{HOME_WATCHED[2][-1]}"]
+
+
 def test_a_childs_page_holds_its_rating_and_languages(api: Any) -> None:
     titles = titles_of(home_page(api, max_maturity=7, languages=["en"]))
     assert titles

@@ -81,7 +81,7 @@ def test_no_profile_sees_what_its_rules_forbid_and_nothing_stands_twice(
     scores = random.normal(size=300).astype(np.float32)
     member = Member(
         watched=np.array(watched, dtype=np.int32),
-        started=watched[::3],
+        begun=watched[::3],
         affinity=dict(zip(GENRES, random.random(5).tolist(), strict=True)),
     )
     page = compose(
@@ -127,7 +127,7 @@ def test_every_kind_of_row_is_there_with_its_reason() -> None:
     page = compose(
         random.normal(size=300).astype(np.float32),
         TITLES.allowed(Filters()),
-        Member(watched=np.array([5, 9, 2], np.int32), started=[2], affinity={"Horror": 9.0, "Drama": 1.0}),
+        Member(watched=np.array([5, 9, 2], np.int32), begun=[2], affinity={"Horror": 9.0, "Drama": 1.0}),
         COLUMNS,
         Layout(rows=9, per_row=6),
         today=TODAY,

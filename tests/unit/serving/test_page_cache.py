@@ -10,15 +10,19 @@ from pathlib import Path
 
 import pytest
 import redis_server
+import served_home
 from hypothesis import given
 from hypothesis import strategies as st
 
 from matinee.config import Settings
 from matinee.errors import ConfigError, Unavailable
+from matinee.models import popularity
+from matinee.models.bundle import Bundle
 from matinee.serving.page_cache import PageCache, encoded, judge, keep_all, slot_of
 from matinee.serving.page_stores import CassandraPages, Kept, PageStore, RedisPages, SqlitePages, page_store
 from matinee.serving.pages import HomePage, HomeRequest
-from matinee.serving.rank import Filters
+from matinee.serving.rank import Filters, Titles
+from matinee.serving.versions import Live
 
 PAGE = HomePage(
     member_id="m\n1",
@@ -47,18 +51,26 @@ def test_a_page_is_shown_only_if_nothing_happened_since(
     assert decision.reason
 
 
+def live(name: str, *withdrawn: str) -> Live:
+    catalogue = served_home.catalogue()
+    model = popularity.SPEC.model(popularity.SPEC.presets["default"])
+    bundle = Bundle(name="popularity", model=model, catalogue=catalogue, positions={})
+    return Live(name=name, bundle=bundle, titles=Titles(catalogue, withdrawn=withdrawn))
+
+
 def test_each_profile_version_and_cell_has_its_own_slot() -> None:
     request = HomeRequest(member_id="m")
     child = replace(request, filters=Filters(max_maturity=7))
     slots = {
-        slot_of(request, "r/1", "v1"),
-        slot_of(request, "r/2", "v1"),
-        slot_of(request, "r/1", "canary"),
-        slot_of(child, "r/1", "v1"),
-        slot_of(replace(request, surface="kids"), "r/1", "v1"),
+        slot_of(request, live("r/1"), "v1"),
+        slot_of(request, live("r/2"), "v1"),
+        slot_of(request, live("r/1"), "canary"),
+        slot_of(request, live("r/1", "t5"), "v1"),
+        slot_of(child, live("r/1"), "v1"),
+        slot_of(replace(request, surface="kids"), live("r/1"), "v1"),
     }
-    assert len(slots) == 5
-    assert slot_of(replace(request), "r/1", "v1") in slots
+    assert len(slots) == 6
+    assert slot_of(replace(request), live("r/1"), "v1") in slots
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,9 @@ import served_home
 from matinee.features.online import MemberState
 from matinee.models.base import Model, Progress, Query, Scores, TrainingSet
 from matinee.models.bundle import Bundle
+from matinee.serving.batches import joined
 from matinee.serving.rank import Titles
-from matinee.serving.recommender import Known, _query, scored
+from matinee.serving.recommender import Known, _query, scored, scored_all
 from matinee.serving.versions import Explained, Live
 
 
@@ -108,3 +109,16 @@ def test_an_unknown_member_has_no_features() -> None:
     query, _, reason = _query(version(Plain()), None, 1000, "unknown_member")
     assert query.member_features is None
     assert reason == "unknown_member"
+
+
+def test_many_members_at_once_score_as_one_by_one() -> None:
+    live = version(Summed())
+    members = [known(live, state("t3", "t1")), known(live, None), known(live, state("t2"))]
+    for one, together in zip(map(scored, members), scored_all(members), strict=True):
+        assert together.known is one.known
+        np.testing.assert_allclose(together.scores, one.scores)
+        assert together.parts.keys() == one.parts.keys()
+    query = joined([each.query for each in members])
+    assert query.member_features is not None
+    assert np.isnan(query.member_features.values[1]).all()
+    assert query.member_features.values[2].tolist() == [2.0, 0.5]
