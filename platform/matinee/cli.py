@@ -9,6 +9,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import NoReturn
 
@@ -86,6 +87,18 @@ def parser() -> argparse.ArgumentParser:
     split = add("split", _split, "show or set the versions that answer a surface, with their weights")
     split.add_argument("surface", nargs="?", default="home")
     split.add_argument("weights", nargs="*", metavar="VERSION=WEIGHT")
+    split.add_argument(
+        "--member", nargs=2, metavar=("MEMBER", "CELL"), help='put a member in a cell, or "none"'
+    )
+    split.add_argument(
+        "--segment",
+        nargs=2,
+        metavar=("SEGMENT", "CELL"),
+        help='"new", "country=SE", "plays_7d<5", ... likewise',
+    )
+    split.add_argument(
+        "--shadow", nargs=2, metavar=("VERSION", "SHARE"), help="score a share of requests unseen; 0 ends it"
+    )
     split.add_argument("--who", default="cli")
     split.add_argument("--why", default="")
 
@@ -177,6 +190,7 @@ def _models(options: argparse.Namespace, settings: Settings) -> int:
 
 def _split(options: argparse.Namespace, settings: Settings) -> int:
     from matinee.errors import InvalidInput
+    from matinee.serving.place import Rules, Shadow
     from matinee.serving.splits import Splits
 
     splits = Splits(settings)
@@ -189,8 +203,24 @@ def _split(options: argparse.Namespace, settings: Settings) -> int:
             except ValueError:
                 raise InvalidInput(f"weight {text!r} is not VERSION=NUMBER") from None
         splits.set(options.surface, weights, who=options.who, why=options.why)
-    _show(options, {"surface": options.surface, "weights": dict(splits.current(options.surface))})
+    signed = {"who": options.who, "why": options.why}
+    for rule, put in ((options.member, splits.set_member), (options.segment, splits.set_segment)):
+        if rule:
+            put(options.surface, rule[0], None if rule[1] == "none" else rule[1], **signed)
+    if options.shadow:
+        version, share = options.shadow[0], _number(options.shadow[1])
+        splits.set_shadow(options.surface, Shadow(version=version, share=share) if share else None, **signed)
+    _show(options, {"surface": options.surface, **asdict(splits.rules().get(options.surface, Rules()))})
     return 0
+
+
+def _number(text: str) -> float:
+    from matinee.errors import InvalidInput
+
+    try:
+        return float(text)
+    except ValueError:
+        raise InvalidInput(f"{text!r} is no number") from None
 
 
 def _features(options: argparse.Namespace, settings: Settings) -> int:

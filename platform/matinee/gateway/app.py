@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 import orjson
@@ -34,6 +34,7 @@ from matinee.gateway.metrics import MEDIA_TYPE, Measured, Metrics, Pipeline
 from matinee.gateway.problems import Problem, problem, shown
 from matinee.registry.mlflow import Registry
 from matinee.serving.exposures import ExposureLog
+from matinee.serving.place import Rules
 from matinee.serving.rank import Filters
 from matinee.serving.recommender import Answer, Recommender
 from matinee.serving.recommender import Request as Ask
@@ -232,6 +233,7 @@ def _ask(body: RecommendationRequest) -> Ask:
         member_id=body.member_id,
         k=body.k,
         surface=body.surface,
+        context=body.context,
         filters=Filters(
             max_maturity=filters.max_maturity,
             languages=filters.languages,
@@ -281,9 +283,11 @@ def _events_answer(received: Received) -> dict[str, Any]:
 
 def _split_state(parts: Parts, surface: str) -> dict[str, Any]:
     history = parts.splits.history(surface)
+    rules = asdict(parts.splits.rules().get(surface, Rules()))
     return {
         "surface": surface,
-        "weights": dict(history[0].weights) if history else {},
+        "weights": rules.pop("weights"),
+        "rules": rules,
         "applied": dict(parts.recommender.weights(surface)),
         "history": [
             {

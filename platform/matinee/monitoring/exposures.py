@@ -44,11 +44,14 @@ EXPOSURE_SCHEMA = pa.schema(
         ),
         pa.field("features", pa.map_(pa.string(), pa.float64()), nullable=False),
         pa.field("latency_ms", pa.float64()),
+        pa.field("shadow_of", pa.string()),
         pa.field("partition", pa.int32(), nullable=False),
         pa.field("offset", pa.int64(), nullable=False),
     ]
 )
-"""One answered request a row. `features`: what the model knew of the member; null where it knew nothing."""
+"""One answered request a row. `features`: what the model knew of the member; null where it knew nothing.
+`shadow_of`: the exposure that this one, which nobody saw, stands behind; null for what was shown.
+"""
 
 PARTS_A_FOLDER = 1000
 TAIL_PARTS = 1000
@@ -77,6 +80,7 @@ def parse(payload: bytes) -> dict[str, Any]:
         ]
         row["features"] = [(str(name), _number(value)) for name, value in message["features"].items()]
         row["latency_ms"] = _number(message.get("latency_ms"))
+        row["shadow_of"] = None if message.get("shadow_of") is None else str(message["shadow_of"])
     except InvalidInput:
         raise
     except (ValueError, TypeError, AttributeError, KeyError) as failure:

@@ -43,7 +43,12 @@ class Window:
         self._versions: OrderedDict[str, deque[Answer]] = OrderedDict()
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Remember an exposure (a row of `exposures.EXPOSURE_SCHEMA`), at the cost of the oldest."""
+        """Remember an exposure (a row of `exposures.EXPOSURE_SCHEMA`), at the cost of the oldest.
+
+        A shadow is none: nobody saw it.
+        """
+        if row["shadow_of"] is not None:
+            return
         version = row["model_version"]
         answers = self._versions.setdefault(version, deque(maxlen=self._limit))
         self._versions.move_to_end(version)

@@ -134,6 +134,7 @@ def message(answer: Answer, latency_ms: float) -> tuple[str, bytes]:
         ],
         "features": _finite(answer.features),
         "latency_ms": latency_ms,
+        "shadow_of": answer.shadow_of,
     }
     return ranking.member_id, orjson.dumps(value)
 

@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -19,8 +19,10 @@ from matinee.features.online import MemberState, OnlineReader
 from matinee.models.base import Model, Query, Scores
 from matinee.schema import Features, Ranking
 from matinee.serving import rank
+from matinee.serving.place import NEW
 from matinee.serving.rank import Filters
 from matinee.serving.served import ServedLog
+from matinee.serving.shadow import Shadows
 from matinee.serving.titles import TitleFeatures
 from matinee.serving.versions import Live, LiveVersions
 
@@ -28,6 +30,8 @@ T = TypeVar("T")
 
 COLD = "cold_start"
 PERSONAL = "personal"
+SHADOW = "shadow"
+"""The cell of answers that were not shown."""
 
 
 @runtime_checkable
@@ -45,12 +49,14 @@ class Request:
     Args:
         k: most titles of the answer, from 1 to `settings.serving.max_k`.
         surface: the place in the product; splits are per surface.
+        context: what the application knows of the request ("country": "SE"), for segments of the split.
     """
 
     member_id: str
     k: int = 20
     surface: str = "home"
     filters: Filters = field(default_factory=Filters)
+    context: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +71,7 @@ class Answer:
         time: microseconds: when the ranking was made.
         features_time: microseconds: the member's latest event that counted; None where unknown.
         features: dense member features by name, as the store held them.
+        shadow_of: the request whose answer this one stands behind, never shown; None for a shown answer.
     """
 
     ranking: Ranking
@@ -73,6 +80,14 @@ class Answer:
     time: int
     features_time: int | None
     features: Mapping[str, float] = field(default_factory=dict)
+    shadow_of: str | None = None
+
+
+class AnswerLog(Protocol):
+    """Takes answers without making anyone wait."""
+
+    def put(self, answer: Answer, *, latency_ms: float) -> None:
+        """Hand an answer over."""
 
 
 class Recommender:
@@ -80,9 +95,10 @@ class Recommender:
 
     Args:
         settings: the home, the model's name and `serving.max_k`.
+        shadows: takes the answers of versions that are scored and not shown; None: none are made.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, shadows: AnswerLog | None = None) -> None:
         self._settings = settings
         self._max_k = settings.serving.max_k
         self._opened: OnlineReader | None = None
@@ -90,6 +106,7 @@ class Recommender:
         self._logging = False
         self._beginning = threading.Lock()
         self._versions = LiveVersions(settings)
+        self.shadows = Shadows(shadows.put) if shadows else None
         self.titles = TitleFeatures(settings)
 
     def start(self) -> None:
@@ -103,6 +120,8 @@ class Recommender:
     def close(self) -> None:
         """Stop following changes, and write what the log of served features still holds."""
         self._versions.close()
+        if self.shadows:
+            self.shadows.close()
         self.titles.close()
         if self._served is not None:
             self._served.close()
@@ -114,7 +133,7 @@ class Recommender:
     def live_splits(self) -> Mapping[str, Mapping[str, float]]:
         """Every split this replica applies, by surface; "*" stands for surfaces without one."""
         plan = self._versions.plan
-        return {**plan.splits, "*": plan.weights("*")}
+        return {surface: plan.weights(surface) for surface in (*plan.rules, "*")}
 
     def check_ready(self) -> None:
         """Return where a request could be answered from features and a model.
@@ -143,33 +162,22 @@ class Recommender:
         """
         if not 1 <= request.k <= self._max_k:
             raise InvalidInput(f"k is {request.k}; accepted: 1 to {self._max_k}")
-        cell, version = self._versions.plan.version(request.member_id, request.surface)
         now = time.time_ns() // 1000
         request_id = str(uuid.uuid4())
         state, reason = self._state(request.member_id, request_id)
-        query, watched, reason = _query(version, state, now, reason)
-        scores, parts = score(version.bundle.name, version.bundle.model, query)
-        mask = version.titles.allowed(request.filters)
-        if request.filters.exclude_watched:
-            mask[watched] = False
-        order = rank.top_k(scores, mask, request.k)
-        ranking = Ranking(
-            request_id=request_id,
-            member_id=request.member_id,
-            surface=request.surface,
-            model_version=version.name,
-            cell=cell,
-            answer=COLD if reason else PERSONAL,
-            candidates=rank.candidates(version.titles, order, scores, parts),
-        )
-        return Answer(
-            ranking=ranking,
-            names=[version.titles.names[position] for position in order],
-            reason=reason,
-            time=now,
-            features_time=state.event_time if state else None,
-            features=state.features if state else {},
-        )
+        plan = self._versions.plan
+        segmented = plan.of(request.surface).segments
+        traits = _traits(request, state, reason) if segmented else {}
+        cell, version = plan.version(request.member_id, request.surface, traits)
+        answer = _ranked(request, request_id, version, cell, state, reason, now)
+        if self.shadows and (hidden := plan.shadow(request.surface, request_id)):
+            self.shadows.offer(
+                lambda: replace(
+                    _ranked(request, str(uuid.uuid4()), hidden, SHADOW, state, reason, now),
+                    shadow_of=request_id,
+                )
+            )
+        return answer
 
     def _state(self, member_id: str, request_id: str) -> tuple[MemberState | None, str | None]:
         """The member, and why nothing is known of them; a sampled request's reads are logged."""
@@ -211,6 +219,47 @@ class Recommender:
                     keep_days=monitoring.served_days,
                 )
             self._logging = True
+
+
+def _ranked(
+    request: Request,
+    request_id: str,
+    version: Live,
+    cell: str,
+    state: MemberState | None,
+    reason: str | None,
+    now: int,
+) -> Answer:
+    """A version's answer for a member."""
+    query, watched, reason = _query(version, state, now, reason)
+    scores, parts = score(version.bundle.name, version.bundle.model, query)
+    mask = version.titles.allowed(request.filters)
+    if request.filters.exclude_watched:
+        mask[watched] = False
+    order = rank.top_k(scores, mask, request.k)
+    ranking = Ranking(
+        request_id=request_id,
+        member_id=request.member_id,
+        surface=request.surface,
+        model_version=version.name,
+        cell=cell,
+        answer=COLD if reason else PERSONAL,
+        candidates=rank.candidates(version.titles, order, scores, parts),
+    )
+    return Answer(
+        ranking=ranking,
+        names=[version.titles.names[position] for position in order],
+        reason=reason,
+        time=now,
+        features_time=state.event_time if state else None,
+        features=state.features if state else {},
+    )
+
+
+def _traits(request: Request, state: MemberState | None, reason: str | None) -> dict[str, str | float]:
+    """What segments may ask about: the request's context, the member's features, and whether they are new."""
+    new = {NEW: 1.0} if reason == "unknown_member" else {}
+    return {**request.context, **(state.features if state else {}), **new}
 
 
 def score(
