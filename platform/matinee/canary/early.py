@@ -333,10 +333,22 @@ def _quantile(limit: Limit, baseline: Values | Histogram, canary: Values | Histo
     )
 
 
+def band_counts(n: int, quantile: float, alpha: float) -> tuple[int, int]:
+    """Between which of n sorted values a quantile lies at all times together.
+
+    Args:
+        alpha: of each end.
+
+    Returns:
+        (below, reached): the quantile is no less than the greatest value that `below` values are below,
+        and no more than the least value that `reached` values are not above. -1 and n + 1: not bounded.
+    """
+    return _fewest(n, 1 - quantile, alpha), n - _fewest(n, quantile, alpha)
+
+
 def _band(side: Values | Histogram, quantile: float, alpha: float) -> tuple[float, float]:
-    """Between which values the quantile lies: below the first too few values lie, above the last too few."""
-    below, above = _fewest(side.n, 1 - quantile, alpha), _fewest(side.n, quantile, alpha)
-    return side.above(below), side.reached(side.n - above) if above >= 0 else np.inf
+    below, reached = band_counts(side.n, quantile, alpha)
+    return side.above(below), side.reached(reached)
 
 
 def _fewest(n: int, share: float, alpha: float) -> int:
