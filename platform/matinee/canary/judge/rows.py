@@ -56,7 +56,7 @@ class Rows:
     @cached_property
     def most(self) -> Floats:
         """Greatest values, likewise."""
-        return self.values[np.arange(len(self)), np.maximum(self.count, 1) - 1]
+        return np.asarray(self.values[np.arange(len(self)), np.maximum(self.count, 1) - 1])
 
     @cached_property
     def mean(self) -> Floats:
