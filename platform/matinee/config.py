@@ -163,6 +163,13 @@ class Monitoring(Section):
     """After so long an event is sure to be in the features that are served."""
 
 
+class Canary(Section):
+    """Judged rollouts."""
+
+    prometheus: str = ""
+    """Address of Prometheus, for the metrics of plans that query it."""
+
+
 class Home:
     """Where things lie in the data home. Paths only: whoever writes makes the folder.
 
@@ -218,6 +225,7 @@ class Settings(Section):
     tuning: Tuning = Tuning()
     serving: Serving = Serving()
     monitoring: Monitoring = Monitoring()
+    canary: Canary = Canary()
 
     @property
     def paths(self) -> Home:

@@ -10,6 +10,7 @@ import json
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -18,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from matinee.canary.early import Evidence, Limit, log_e_events, watch_all
 from matinee.canary.judge import CanaryConfig, Judgement, read_config
+from matinee.canary.tally import EVIDENCE, METRICS
 from matinee.errors import InvalidInput
 from matinee.schema import Decision
 
@@ -79,9 +81,8 @@ class Plan(Part):
     ratio_alpha: float = Field(0.001, gt=0, lt=1)
     """Chance that a right sample ratio is ever called broken."""
     queries: dict[str, str] = {}
-    """Metrics from Prometheus: PromQL by name; `$cell` and `$version` stand for a side's."""
-    prometheus: str = ""
-    """Address of Prometheus."""
+    """Metrics from Prometheus (`canary.prometheus` of the settings): PromQL by name; `$cell` and `$version`
+    stand for a side's."""
     interval_s: float = Field(60.0, gt=0)
     """Length of one sample of a metric; also how often the judge is asked once a step is ripe."""
     settle_s: float = Field(1800.0, ge=0)
@@ -93,11 +94,15 @@ class Plan(Part):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         shares = [step.share for step in self.steps]
-        if any(later < earlier for earlier, later in zip(shares, shares[1:], strict=False)):
+        if any(later < earlier for earlier, later in pairwise(shares)):
             raise ValueError(f"shares {shares} of the steps: a share never falls")
-        if self.queries and not self.prometheus:
-            raise ValueError("queries need prometheus, the address to ask")
-        _ = self.config
+        known = {*METRICS, *self.queries}
+        for metric in self.config.metrics:
+            if metric.name not in known:
+                raise ValueError(f"judge: metric {metric.name} is none of {', '.join(sorted(known))}")
+        for limit in self.limits:
+            if limit.metric not in EVIDENCE:
+                raise ValueError(f"limits: metric {limit.metric} is none of {', '.join(EVIDENCE)}")
         return self
 
     @property
@@ -168,7 +173,9 @@ def read_plan(source: str) -> Plan:
             values["judge"] = json.loads((path.parent / values["judge"]).read_text())
     except (OSError, ValueError) as failure:
         presets = ", ".join(PRESETS)
-        raise InvalidInput(f"plan {source!r}: {failure}; accepted: {presets}, a TOML or a JSON file") from None
+        raise InvalidInput(
+            f"plan {source!r}: {failure}; accepted: {presets}, a TOML or a JSON file"
+        ) from None
     return plan_of(values)
 
 

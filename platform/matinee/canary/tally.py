@@ -81,6 +81,7 @@ class Side:
     latency: Mean = field(default_factory=Mean)
     histogram: list[int] = field(default_factory=lambda: [0] * (len(EDGES_MS) - 1))
     settled: int = 0
+    settled_here: int = 0
     clicked: int = 0
     played: int = 0
     watched: Mean = field(default_factory=Mean)
@@ -105,15 +106,19 @@ class Tally:
         start: microseconds since the epoch: where the first interval begins.
         interval_us: length of an interval.
         settle_us: how long what comes of an exposure counts.
+
+    Attributes:
+        sides: baseline and canary.
     """
 
     def __init__(self, cells: tuple[str, str], *, start: int, interval_us: int, settle_us: int) -> None:
         self.cells = cells
         self.sides = (Side(), Side())
-        self._start = start
-        self._interval_us = interval_us
+        self.start = start
+        self.interval_us = interval_us
         self._settle_us = settle_us
         self._until = start
+        self._step_began = start
         self._pending: dict[str, Shown] = {}
         self._early: dict[str, list[tuple[int, Mapping[str, Any]]]] = {}
         self._open: dict[int, tuple[list[Shown], list[Shown]]] = {}
@@ -126,8 +131,19 @@ class Tally:
 
     @property
     def settled(self) -> tuple[int, int]:
-        """Settled exposures of each side."""
-        return self.sides[0].settled, self.sides[1].settled
+        """Settled exposures of each side in this step."""
+        return self.sides[0].settled_here, self.sides[1].settled_here
+
+    @property
+    def intervals(self) -> int:
+        """How many intervals are over and settled."""
+        return max(0, self._until - self._settle_us - self.start) // self.interval_us
+
+    def next_step(self, began: int) -> None:
+        """A step begins; microseconds since the epoch."""
+        self._step_began = began
+        for side in self.sides:
+            side.settled_here = 0
 
     def exposure(self, message: Mapping[str, Any]) -> bool:
         """Take an exposure (a message of the topic); False where it is of no side, or was met before.
@@ -158,23 +174,23 @@ class Tally:
         side.latency.add(shown.latency_ms)
         place = int(np.searchsorted(EDGES_MS, shown.latency_ms, side="right")) - 1
         side.histogram[min(max(place, 0), len(side.histogram) - 1)] += 1
-        for _, event in self._early.pop(name, ()):
-            _happened(shown, event)
+        for at, event in self._early.pop(name, ()):
+            self._happened(shown, event, at)
         return True
 
-    def outcome(self, message: Mapping[str, Any], now: int) -> None:
+    def outcome(self, message: Mapping[str, Any], at: int) -> None:
         """Take an event (a message of the topic); one of no exposure here is kept a while and forgotten.
 
         Args:
-            now: microseconds since the epoch.
+            at: microseconds since the epoch: when it came into the topic.
         """
         request_id, cell = message.get("request_id"), message.get("cell")
         if not isinstance(request_id, str) or (cell is not None and cell not in self.cells):
             return
         if shown := self._pending.get(request_id):
-            _happened(shown, message)
+            self._happened(shown, message, at)
         elif message.get("type") in (EventType.CLICK, EventType.PLAY, EventType.STOP):
-            self._early.setdefault(request_id, []).append((now, message))
+            self._early.setdefault(request_id, []).append((at, message))
 
     def settle(self, now: int) -> None:
         """Count what came of the exposures that are old enough, and close the intervals they fill.
@@ -190,15 +206,16 @@ class Tally:
             del self._pending[name]
             side = self.sides[shown.side]
             side.settled += 1
+            side.settled_here += shown.time >= self._step_began
             side.clicked += shown.clicked
             side.played += shown.played
             side.watched.add(sum(shown.watched_s.values()))
-            index = max(0, shown.time - self._start) // self._interval_us
+            index = max(0, shown.time - self.start) // self.interval_us
             self._open.setdefault(index, ([], []))[shown.side].append(shown)
         for index in sorted(self._open):
-            if self._start + (index + 1) * self._interval_us <= limit:
+            if self.start + (index + 1) * self.interval_us <= limit:
                 self._closed.append([_interval(side) for side in self._open.pop(index)])
-        waited = self._until - max(self._settle_us, self._interval_us)
+        waited = self._until - max(self._settle_us, self.interval_us)
         self._early = {name: held for name, held in self._early.items() if held[0][0] > waited}
 
     def samples(self) -> dict[str, Samples]:
@@ -208,23 +225,35 @@ class Tally:
             name: Samples(values[:, 0, column], values[:, 1, column]) for column, name in enumerate(METRICS)
         }
 
+    def _happened(self, shown: Shown, event: Mapping[str, Any], at: int) -> None:
+        kind, seconds = event.get("type"), event.get("value")
+        if at > shown.time + self._settle_us:
+            return
+        shown.clicked |= kind == EventType.CLICK
+        shown.played |= kind == EventType.PLAY
+        if kind == EventType.STOP and isinstance(seconds, int | float):
+            title = str(event.get("title_id"))
+            shown.watched_s[title] = max(shown.watched_s.get(title, 0.0), float(seconds))
+
     def to_json(self) -> dict[str, Any]:
         """Everything, as JSON holds it."""
         return {
             "cells": self.cells,
-            "times": [self._start, self._interval_us, self._settle_us, self._until],
+            "times": [self.start, self.interval_us, self._settle_us, self._until, self._step_began],
             "sides": [{**asdict(side), "members": sorted(side.members)} for side in self.sides],
             "pending": {name: asdict(shown) for name, shown in self._pending.items()},
-            "open": [[index, [list(map(asdict, side)) for side in sides]] for index, sides in self._open.items()],
+            "open": [
+                [index, [list(map(asdict, side)) for side in sides]] for index, sides in self._open.items()
+            ],
             "closed": [[[_json(v) for v in side] for side in sides] for sides in self._closed],
         }
 
     @classmethod
     def from_json(cls, held: Mapping[str, Any]) -> Self:
         """What `to_json` gave; events that waited for their exposure are forgotten."""
-        start, interval_us, settle_us, until = held["times"]
+        start, interval_us, settle_us, until, step_began = held["times"]
         tally = cls(tuple(held["cells"]), start=start, interval_us=interval_us, settle_us=settle_us)
-        tally._until = until
+        tally._until, tally._step_began = until, step_began
         baseline, canary = (_side(side) for side in held["sides"])
         tally.sides = (baseline, canary)
         tally._pending = {name: Shown(**shown) for name, shown in held["pending"].items()}
@@ -235,15 +264,6 @@ class Tally:
             for sides in held["closed"]
         ]
         return tally
-
-
-def _happened(shown: Shown, event: Mapping[str, Any]) -> None:
-    kind, seconds = event.get("type"), event.get("value")
-    shown.clicked |= kind == EventType.CLICK
-    shown.played |= kind == EventType.PLAY
-    if kind == EventType.STOP and isinstance(seconds, int | float):
-        title = str(event.get("title_id"))
-        shown.watched_s[title] = max(shown.watched_s.get(title, 0.0), float(seconds))
 
 
 def _interval(shown: list[Shown]) -> list[float]:
