@@ -27,6 +27,9 @@ class Samples:
     experiment: npt.NDArray[np.float64]
 
 
+_EMPTY = Samples(np.zeros(0), np.zeros(0))
+
+
 @dataclass(frozen=True, slots=True)
 class MetricJudgement:
     """What was found about one metric.
@@ -93,14 +96,22 @@ def judge(
     unknown = samples.keys() - {metric.name for metric in config.metrics}
     if unknown:
         raise InvalidInput(f"samples of {min(unknown)}: canary {config.name} has no such metric")
-    empty = Samples(np.zeros(0), np.zeros(0))
-    given = [samples.get(metric.name, empty) for metric in config.metrics]
+    given = [samples.get(metric.name, _EMPTY) for metric in config.metrics]
+    infinite = [place for place, each in enumerate(given) if _infinite(each)]
+    for place in infinite:
+        given[place] = _EMPTY
     control = _rows(config.metrics, [each.control for each in given])
     experiment = _rows(config.metrics, [each.experiment for each in given])
-    found, why = classify(config.metrics, control, experiment, seed=seed, intervals=intervals), {}
+    found = classify(config.metrics, control, experiment, seed=seed, intervals=intervals)
+    why: dict[int, str] = {}
     if mode == "strict":
         found, why = beyond(config.metrics, found)
     metrics = results(config.metrics, found, why)
+    for place in infinite:
+        critical = config.metrics[place].critical
+        metrics[place] = replace(
+            metrics[place], label="Error", critical=critical, reason="a value is infinite"
+        )
     result = score([each for each in metrics if not each.muted], config.group_weights)
     return Judgement(
         score=result.value,
@@ -169,6 +180,10 @@ def _result(
         experiment,
         metric.muted,
     )
+
+
+def _infinite(samples: Samples) -> bool:
+    return bool(np.isinf(samples.control).any() or np.isinf(samples.experiment).any())
 
 
 def _rows(metrics: Sequence[Metric], values: Sequence[npt.NDArray[np.float64]]) -> Rows:
