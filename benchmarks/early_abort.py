@@ -17,7 +17,7 @@ import numpy.typing as npt
 from scipy.stats import norm
 
 from benchmarks.common import ROOT, arguments, machine
-from matinee.canary.early import LEAST, band_counts, log_e_events, log_e_normal
+from matinee.canary.early import BAND, LEAST, band, log_e_events, log_e_normal
 
 NAME = "early_abort"
 STEP = 50
@@ -29,7 +29,8 @@ ERRORS, PLAYS, STARTS = 0.02, 0.30, 0.5
 SPREAD = 0.5
 """Of the latencies' logarithm."""
 QUANTILE = 0.95
-EDGES = np.concatenate([[0.0], np.exp(np.linspace(-3 * SPREAD, 4.5 * SPREAD, 150)), [np.inf]])
+EDGES = np.exp(SPREAD * np.linspace(0, 4, 400))
+"""Of latencies' histograms; the last bin also holds what lies beyond."""
 
 Floats = npt.NDArray[np.float64]
 Looks = Iterator[tuple[npt.NDArray[np.bool_], Callable[[], npt.NDArray[np.bool_]]]]
@@ -123,17 +124,40 @@ def latency(draw: np.random.Generator, canaries: int, steps: int, regression: fl
 
 def slow_tail(draw: np.random.Generator, canaries: int, steps: int, regression: float) -> Looks:
     """The 95th percentile of latencies, from histograms, that rises."""
-    counts = np.zeros((2, canaries, len(EDGES)), np.int64)
+    counts = np.zeros((2, canaries, len(EDGES)), np.int32)
     sides = np.arange(2 * canaries).repeat(STEP) * len(EDGES)
     for look in range(steps):
-        bins = np.searchsorted(EDGES, _latencies(draw, canaries, regression).ravel())
+        bins = np.searchsorted(EDGES[:-1], _latencies(draw, canaries, regression).ravel())
         counts += np.bincount(sides + bins, minlength=counts.size).reshape(counts.shape)
         n = (look + 1) * STEP
-        below, reached = band_counts(n, QUANTILE, ALPHA / 2)
-        under = np.cumsum(counts, axis=2)
-        low = (under[1] <= below).sum(axis=1) - 1
-        high = (under[0] < reached).sum(axis=1)
-        yield (low > high) & (below >= 0) & (reached <= n), lambda u=under, n=n: _exceed(u, n)
+        over = n - np.cumsum(counts, axis=2, dtype=np.int32)
+        yield _beyond(over, n), lambda o=over, n=n: _exceed(o, n)
+
+
+def _beyond(over: npt.NDArray[np.int32], n: int) -> npt.NDArray[np.bool_]:
+    """What `watch` says of a quantile, for many canaries: evidence all over the baseline's band.
+
+    Args:
+        over: [2, canaries, edges], values above each edge.
+    """
+    proven = np.zeros(over.shape[1], np.bool_)
+    low, high = band(n, QUANTILE, ALPHA * BAND)
+    if low < 0 or high > n:
+        return proven
+    first = (over[0] >= n - low).sum(axis=1) - 1
+    last = (over[0] > n - high).sum(axis=1)
+    middle = (over[0] > (1 - QUANTILE) * n).sum(axis=1)
+    needed = -np.log(ALPHA * (1 - BAND))
+
+    def evidence(rows: npt.NDArray[np.intp], cell: npt.NDArray[np.intp]) -> Floats:
+        return log_e_events(over[1, rows, cell + 1], over[0, rows, cell], 0.5)
+
+    rows = np.flatnonzero(evidence(np.arange(len(proven)), middle - 1) >= needed)
+    proven[rows] = True
+    for step in range(int((last - first)[rows].max(initial=0))):
+        rows = rows[(first[rows] + step < last[rows]) & proven[rows]]
+        proven[rows] = evidence(rows, first[rows] + step) >= needed
+    return proven
 
 
 METRICS: dict[str, Callable[[np.random.Generator, int, int, float], Looks]] = {
@@ -171,12 +195,10 @@ def _proportions(more: npt.NDArray[np.int64], less: npt.NDArray[np.int64], n: in
     return np.asarray(more - less > norm.isf(ALPHA) * error * n)
 
 
-def _exceed(under: npt.NDArray[np.int64], n: int) -> npt.NDArray[np.bool_]:
+def _exceed(over: npt.NDArray[np.int32], n: int) -> npt.NDArray[np.bool_]:
     """Whether more of the canary than of the baseline lies above the pooled quantile."""
-    pooled = under.sum(axis=0)
-    edge = (pooled < QUANTILE * 2 * n).sum(axis=1)
-    rows = np.arange(under.shape[1])
-    above = n - under[:, rows, edge]
+    edge = (over.sum(axis=0) > (1 - QUANTILE) * 2 * n).sum(axis=1)
+    above = over[:, np.arange(over.shape[1]), edge]
     return _proportions(above[1], above[0], n)
 
 

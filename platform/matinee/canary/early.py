@@ -7,9 +7,9 @@ row. The two sides' exposure must grow in a fixed proportion, as when a split dr
 Rates and counts: given an event, the side it fell on is a draw of known odds, so the number of events on the
 canary's side is tested by a mixture of likelihood ratios (Lindon and Malek, Anytime-valid inference for
 multinomial count data, 2022). Means: a one-sided Gaussian mixture over the standardised difference, an
-asymptotic confidence sequence (Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas, 2024). Quantiles: bands of
-the same binomial mixture around each side's quantile (Howard and Ramdas, Sequential estimation of quantiles
-with applications to A/B testing and best-arm identification, 2022).
+asymptotic confidence sequence (Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas, 2024). Quantiles: the events
+beyond the baseline's quantile, wherever in a time-uniform band that lies (Howard and Ramdas, Sequential
+estimation of quantiles with applications to A/B testing and best-arm identification, 2022).
 """
 
 from __future__ import annotations
@@ -26,12 +26,17 @@ from matinee.errors import InvalidInput
 from matinee.schema import Decision
 
 Floats = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.int64]
 Kind = Literal["rate", "count", "mean", "quantile"]
 Harm = Literal["increase", "decrease"]
 
 SCALES = (10.0, 300.0, 10_000.0)
 """The mixtures expect effects of as many standard errors as so many observations have: large effects are
 found within tens of observations, small ones within tens of thousands."""
+BAND = 0.2
+"""Part of alpha spent on where the baseline's quantile lies."""
+_CELLS = 64
+"""Stretches that a quantile's band is searched in."""
 LEAST = 50
 """Observations a side before a mean is tested: its test is asymptotic."""
 
@@ -106,7 +111,7 @@ class Moments:
 
 @dataclass(frozen=True, kw_only=True)
 class Values:
-    """Values themselves: float64 [n], ascending."""
+    """Values themselves: float64 [n], ascending, none below zero."""
 
     values: Floats
 
@@ -115,38 +120,42 @@ class Values:
         """How many."""
         return len(self.values)
 
-    def above(self, count: int) -> float:
-        """The greatest value that no more than `count` values are below."""
-        return float(self.values[count]) if count >= 0 else -np.inf
+    def up_to(self, limits: Floats) -> tuple[Counts, Counts]:
+        """How many values are not above each limit: at least, at most."""
+        count = np.searchsorted(self.values, limits, "right")
+        return count, count
 
-    def reached(self, count: int) -> float:
-        """The least value that at least `count` values are not above."""
-        return float(self.values[count - 1]) if 0 < count <= self.n else np.inf
+    def between(self, low: int, high: int) -> Floats:
+        """Points from one where at most `low` values are below to one that at least `high` are not above."""
+        return self.values[low:high]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Histogram:
-    """Values counted between edges: float64 [b + 1] ascending, int64 [b]. What it answers are edges."""
+    """Values counted between edges: float64 [b + 1] ascending, none below zero, and int64 [b]."""
 
     edges: Floats
-    counts: npt.NDArray[np.int64]
+    counts: Counts
 
     @property
     def n(self) -> int:
         """How many values were counted."""
         return int(self.counts.sum())
 
-    def above(self, count: int) -> float:
-        """As `Values.above`."""
-        return float(self.edges[np.searchsorted(self._below, count, "right") - 1]) if count >= 0 else -np.inf
+    def up_to(self, limits: Floats) -> tuple[Counts, Counts]:
+        """As `Values.up_to`."""
+        below = self._below()
+        sure = np.searchsorted(self.edges, limits, "right") - 1
+        least = np.where(sure >= 0, below[sure], 0)
+        return least, below[np.minimum(np.searchsorted(self.edges, limits), len(below) - 1)]
 
-    def reached(self, count: int) -> float:
-        """As `Values.reached`."""
-        return float(self.edges[np.searchsorted(self._below, count)]) if 0 < count <= self.n else np.inf
+    def between(self, low: int, high: int) -> Floats:
+        """As `Values.between`."""
+        below = self._below()
+        first, last = np.searchsorted(below, low, "right") - 1, np.searchsorted(below, high)
+        return self.edges[first : last + 1]
 
-    @property
-    def _below(self) -> npt.NDArray[np.int64]:
-        """Values below each edge."""
+    def _below(self) -> Counts:
         return np.concatenate([[0], np.cumsum(self.counts)])
 
 
@@ -162,7 +171,7 @@ def watch(limit: Limit, baseline: Evidence, canary: Evidence) -> Decision:
     Returns:
         "abort" or "continue". Evidence: `value`, the `bound` on its truth that holds at all times together,
         the `limit` which that bound must not pass (each where it is finite), and `n`, the observations of
-        both sides. Of rates and counts, these are ratios of the canary's to the baseline's.
+        both sides. Of all but means, these are ratios of the canary's to the baseline's.
 
     Raises:
         InvalidInput: evidence of another kind than the limit's.
@@ -184,7 +193,7 @@ def watch(limit: Limit, baseline: Evidence, canary: Evidence) -> Decision:
     name = limit.metric if limit.quantile is None else f"{limit.metric} p{100 * limit.quantile:g}"
     if np.isnan(found.value):
         return Decision(action="continue", reason=f"{name}: too little seen yet", evidence={"n": float(seen)})
-    unit = " times the baseline's" if limit.kind in ("rate", "count") else ""
+    unit = "" if limit.kind == "mean" else " times the baseline's"
     proven, allowed = ("at least", "most") if limit.harm == "increase" else ("at most", "least")
     return Decision(
         action="abort" if found.harmful else "continue",
@@ -317,38 +326,54 @@ def _mean(limit: Limit, baseline: Moments, canary: Moments) -> _Found:
 
 
 def _quantile(limit: Limit, baseline: Values | Histogram, canary: Values | Histogram) -> _Found:
-    """Each side's band holds at half of alpha: harm is proven where they come apart."""
+    """The ratio of the canary's quantile to the baseline's.
+
+    Were harm absent, the canary would have no more values beyond the baseline's quantile, scaled by what is
+    allowed, than the baseline itself: evidence against it is that of events. The quantile is not known; the
+    evidence is the least over a band that holds it but for a part of alpha.
+    """
     assert limit.quantile is not None
-    if not (baseline.n and canary.n):
-        return _nothing(np.nan)
-    low, high = _band(canary, limit.quantile, limit.alpha / 2)
-    base_low, base_high = _band(baseline, limit.quantile, limit.alpha / 2)
-    bound, allowed = (low, base_high) if limit.sign > 0 else (high, base_low)
-    allowed += limit.sign * limit.tolerance * abs(allowed)
-    return _Found(
-        value=canary.reached(int(np.ceil(canary.n * limit.quantile))),
-        bound=bound,
-        limit=allowed,
-        harmful=limit.sign * (bound - allowed) > 0,
+    allowed = 1 + limit.sign * limit.tolerance
+    low, high = band(baseline.n, limit.quantile, limit.alpha * BAND)
+    if low < 0 or high > baseline.n or not canary.n:
+        return _nothing(allowed)
+    points = baseline.between(low, high)
+    points = points[np.linspace(0, len(points) - 1, min(len(points), _CELLS + 1)).astype(np.intp)]
+    starts, ends = (points[:-1], points[1:]) if len(points) > 1 else (points, points)
+    share = canary.n / (canary.n + baseline.n)
+
+    def proven(factors: Floats) -> npt.NDArray[np.bool_]:
+        if limit.sign > 0:
+            more = canary.n - canary.up_to(ends * factors[:, None])[1]
+            rest = baseline.n - baseline.up_to(starts)[0]
+        else:
+            with np.errstate(divide="ignore"):
+                more = canary.up_to(starts / factors[:, None])[0]
+            rest = baseline.up_to(ends)[1]
+        least = log_e_events(more, rest, share).min(axis=1)
+        return np.asarray(least >= _needed(limit.alpha * (1 - BAND)))
+
+    ours, theirs = (
+        side.between(int(np.ceil(side.n * limit.quantile)) - 1, int(np.ceil(side.n * limit.quantile)))[-1]
+        for side in (canary, baseline)
     )
+    value = float(np.divide(ours, theirs))
+    factor = allowed**limit.sign
+    harmful = bool(proven(np.array([factor]))[0])
+    found = _last(proven, *((factor, max(factor, value**limit.sign)) if harmful else (0.0, factor)))
+    with np.errstate(divide="ignore"):
+        bound = found if limit.sign > 0 else float(np.divide(1, found))
+    return _Found(value=value, bound=bound, limit=allowed, harmful=harmful)
 
 
-def band_counts(n: int, quantile: float, alpha: float) -> tuple[int, int]:
-    """Between which of n sorted values a quantile lies at all times together.
-
-    Args:
-        alpha: of each end.
+def band(n: int, quantile: float, alpha: float) -> tuple[int, int]:
+    """Between which of n sorted values a quantile lies at all times together but for a chance of alpha.
 
     Returns:
-        (below, reached): the quantile is no less than the greatest value that `below` values are below,
-        and no more than the least value that `reached` values are not above. -1 and n + 1: not bounded.
+        (low, high): the quantile is no less than the value that `low` values precede, and no more than the
+        `high`-th value. low < 0 or high > n: not bounded.
     """
-    return _fewest(n, 1 - quantile, alpha), n - _fewest(n, quantile, alpha)
-
-
-def _band(side: Values | Histogram, quantile: float, alpha: float) -> tuple[float, float]:
-    below, reached = band_counts(side.n, quantile, alpha)
-    return side.above(below), side.reached(reached)
+    return _fewest(n, 1 - quantile, alpha / 2), n - _fewest(n, quantile, alpha / 2)
 
 
 def _fewest(n: int, share: float, alpha: float) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from matinee.canary.judge.config import EffectSize, Metric
+from matinee.canary.judge.config import Metric
 from matinee.canary.judge.ranks import Ranks, Shift
 from matinee.canary.judge.rows import Bools, Floats, Ints, Rows, mean_ratio, outliers_iqr
 from matinee.canary.judge.score import Label
@@ -57,12 +57,30 @@ def prepare(metric: Metric, values: Floats) -> Floats:
     return values
 
 
+class Rules:
+    """What the metrics allow: arrays of one value a metric.
+
+    Args:
+        effect: float64, what was found of each metric's measure. Where it is undefined, no limit holds.
+    """
+
+    def __init__(self, metrics: Sequence[Metric], effect: Floats) -> None:
+        self.up = np.array([metric.direction != "decrease" for metric in metrics], np.bool_)
+        self.down = np.array([metric.direction != "increase" for metric in metrics], np.bool_)
+        sizes = [metric.effect for metric in metrics]
+        self.increased = ~(effect < [each.limit(each.allowed_increase) for each in sizes])
+        self.decreased = ~(effect > [each.limit(each.allowed_decrease) for each in sizes])
+        self.critically_increased = ~(effect < [each.limit(each.critical_increase) for each in sizes])
+        self.critically_decreased = ~(effect > [each.limit(each.critical_decrease) for each in sizes])
+
+
 def classify(
     metrics: Sequence[Metric],
     control: Rows,
     experiment: Rows,
     *,
     seed: int,
+    intervals: bool = True,
     tolerance: float = TOLERANCE,
     confidence: float = CONFIDENCE,
 ) -> Classified:
@@ -71,33 +89,34 @@ def classify(
     Args:
         control: a prepared sample a metric; `experiment` likewise.
         seed: of the noise, see `NOISE`.
+        intervals: find them all; else only those that a label depends on.
     """
     compared = (control.count > 0) & (experiment.count > 0) & ~_same(control, experiment)
     rows = np.flatnonzero(compared)
-    ranks = Ranks(*(_noisy(experiment.take(rows), control.take(rows), seed=seed)))
-    shift = ranks.shift(confidence)
+    here, there = experiment.take(rows), control.take(rows)
+    ranks = Ranks(*_noisy(here, there, seed=seed))
+    open_rows = np.arange(len(rows)) if intervals else ranks.open(confidence)
+    found = ranks.shift(confidence, open_rows)
+    shift = Shift(*(_spread(each, rows[open_rows], len(metrics)) for each in vars(found).values()))
     effect = np.ones(len(metrics))
-    effect[rows] = mean_ratio(experiment.take(rows), control.take(rows))
-    by_cles = np.array([metric.effect.measure == "cles" for metric in metrics], np.bool_)
-    if by_cles[rows].any():
-        effect[rows] = np.where(by_cles[rows], ranks.superiority(), effect[rows])
-    limits = _limits([metric.effect for metric in metrics])
-    above, below = np.zeros_like(compared), np.zeros_like(compared)
+    effect[rows] = mean_ratio(here, there)
+    by_cles = np.array([metric.effect.measure == "cles" for metric in metrics], np.bool_) & compared
+    if by_cles.any():
+        by_rank = np.flatnonzero(by_cles)
+        effect[by_rank] = Ranks(experiment.take(by_rank), control.take(by_rank)).superiority()
+    rules = Rules(metrics, effect)
     margin = tolerance * np.abs(shift.estimate)
-    above[rows], below[rows] = shift.low > margin, shift.high < -margin
-    up = np.array([metric.direction != "decrease" for metric in metrics], np.bool_)
-    down = np.array([metric.direction != "increase" for metric in metrics], np.bool_)
-    high = above & up & ~(effect < limits[0])
-    low = below & down & ~(effect > limits[1]) & ~high
+    high = (shift.low > margin) & rules.up & rules.increased
+    low = (shift.high < -margin) & rules.down & rules.decreased & ~high
     return Classified(
         control=control,
         experiment=experiment,
+        compared=compared,
         high=high,
         low=low,
-        compared=compared,
-        critical=(high & ~(effect < limits[2])) | (low & ~(effect > limits[3])),
+        critical=(high & rules.critically_increased) | (low & rules.critically_decreased),
         effect=effect,
-        shift=Shift(**{name: _spread(found, rows, len(metrics)) for name, found in vars(shift).items()}),
+        shift=shift,
     )
 
 
@@ -128,18 +147,6 @@ def _noisy(experiment: Rows, control: Rows, *, seed: int) -> tuple[Rows, Rows]:
         values[rows] += draw.normal(size=(len(rows), values.shape[1])) * NOISE * np.abs(values[rows])
         sides.append(Rows(values))
     return sides[0], sides[1]
-
-
-def _limits(effects: Sequence[EffectSize]) -> Floats:
-    """Allowed increase and decrease, critical increase and decrease: float64 [4, metrics]."""
-    return np.array(
-        [
-            [each.limit(each.allowed_increase) for each in effects],
-            [each.limit(each.allowed_decrease) for each in effects],
-            [each.limit(each.critical_increase) for each in effects],
-            [each.limit(each.critical_decrease) for each in effects],
-        ]
-    )
 
 
 def _spread(values: Floats, rows: Ints, count: int) -> Floats:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -13,6 +13,7 @@ from matinee.canary.judge.classify import Classified, classify, label, prepare
 from matinee.canary.judge.config import CanaryConfig, Metric
 from matinee.canary.judge.rows import Rows, Summary, pad
 from matinee.canary.judge.score import Label, Verdict, score, verdict
+from matinee.canary.judge.strict import beyond
 from matinee.errors import InvalidInput
 
 Mode = Literal["strict", "kayenta"]
@@ -24,6 +25,9 @@ class Samples:
 
     control: npt.NDArray[np.float64]
     experiment: npt.NDArray[np.float64]
+
+
+_EMPTY = Samples(np.zeros(0), np.zeros(0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +75,12 @@ class Judgement:
 
 
 def judge(
-    config: CanaryConfig, samples: Mapping[str, Samples], *, mode: Mode = "strict", seed: int = 0
+    config: CanaryConfig,
+    samples: Mapping[str, Samples],
+    *,
+    mode: Mode = "strict",
+    seed: int = 0,
+    intervals: bool = True,
 ) -> Judgement:
     """Judge a canary by its metrics.
 
@@ -79,6 +88,7 @@ def judge(
         samples: by metric's name; a metric without any counts as one without data.
         mode: "kayenta": NetflixACAJudge-v1.0 as it is; "strict": what it misses as well.
         seed: two constants that differ are told apart by noise, see `classify.NOISE`.
+        intervals: of every shift; else only of those that a label depends on, the others stay NaN.
 
     Raises:
         InvalidInput: samples of a metric that the configuration does not have.
@@ -86,11 +96,22 @@ def judge(
     unknown = samples.keys() - {metric.name for metric in config.metrics}
     if unknown:
         raise InvalidInput(f"samples of {min(unknown)}: canary {config.name} has no such metric")
-    empty = Samples(np.zeros(0), np.zeros(0))
-    given = [samples.get(metric.name, empty) for metric in config.metrics]
+    given = [samples.get(metric.name, _EMPTY) for metric in config.metrics]
+    infinite = [place for place, each in enumerate(given) if _infinite(each)]
+    for place in infinite:
+        given[place] = _EMPTY
     control = _rows(config.metrics, [each.control for each in given])
     experiment = _rows(config.metrics, [each.experiment for each in given])
-    metrics = results(config.metrics, classify(config.metrics, control, experiment, seed=seed))
+    found = classify(config.metrics, control, experiment, seed=seed, intervals=intervals)
+    why: dict[int, str] = {}
+    if mode == "strict":
+        found, why = beyond(config.metrics, found)
+    metrics = results(config.metrics, found, why)
+    for place in infinite:
+        critical = config.metrics[place].critical
+        metrics[place] = replace(
+            metrics[place], label="Error", critical=critical, reason="a value is infinite"
+        )
     result = score([each for each in metrics if not each.muted], config.group_weights)
     return Judgement(
         score=result.value,
@@ -102,8 +123,10 @@ def judge(
     )
 
 
-def results(metrics: Sequence[Metric], found: Classified) -> list[MetricJudgement]:
-    """What was found, a judgement a metric."""
+def results(
+    metrics: Sequence[Metric], found: Classified, why: Mapping[int, str] | None = None
+) -> list[MetricJudgement]:
+    """What was found, a judgement a metric; `why` adds to its reason by position."""
     columns = zip(
         metrics,
         found.compared.tolist(),
@@ -116,7 +139,10 @@ def results(metrics: Sequence[Metric], found: Classified) -> list[MetricJudgemen
         found.experiment.summaries(),
         strict=True,
     )
-    return [_result(*column) for column in columns]
+    judged = [_result(*column) for column in columns]
+    for place, seen in (why or {}).items():
+        judged[place] = replace(judged[place], reason=f"{judged[place].reason}, {seen}")
+    return judged
 
 
 def _result(
@@ -154,6 +180,10 @@ def _result(
         experiment,
         metric.muted,
     )
+
+
+def _infinite(samples: Samples) -> bool:
+    return bool(np.isinf(samples.control).any() or np.isinf(samples.experiment).any())
 
 
 def _rows(metrics: Sequence[Metric], values: Sequence[npt.NDArray[np.float64]]) -> Rows:
