@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from string import Template
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ import orjson
 from matinee.canary.judge import Samples, judge
 from matinee.canary.plan import CONTINUE, HOLD, PROMOTE, WAIT, Measured, Plan, decide, ripe
 from matinee.canary.prometheus import query_range
+from matinee.canary.report import write_report
 from matinee.canary.store import CONTROLLER, START, STOP, Decided, Rollout, Rollouts
 from matinee.canary.tally import Tally
 from matinee.config import Settings
@@ -38,7 +40,8 @@ NAMESPACE = "matinee"
 CALLS_AT_ONCE = 4
 
 TICK_S = 0.1
-"""Pause between two looks at the live rollouts."""
+"""Pause between two looks at the live rollouts; `IDLE_S` where there was none."""
+IDLE_S = 0.5
 KEEP_S = 5.0
 """How often the figures are kept: the most that is counted again after a crash."""
 ASK_S = 0.5
@@ -149,7 +152,6 @@ class Controller:
         self._bootstrap = bootstrap
         self._rollouts = Rollouts(settings)
         self._splits = Splits(settings)
-        self._registry = Registry(settings)
         self._watches: dict[int, Watch] = {}
         self._problems: dict[int, str] = {}
         self._stopping = threading.Event()
@@ -172,8 +174,13 @@ class Controller:
         self._stopping.set()
         self._thread.join(STOP_S)
 
+    @cached_property
+    def _registry(self) -> Registry:
+        """Made when the first rollout needs it: it takes seconds and memory."""
+        return Registry(self._settings)
+
     def _run(self) -> None:
-        while not self._stopping.wait(TICK_S):
+        while not self._stopping.wait(TICK_S if self._watches else IDLE_S):
             try:
                 live = self._rollouts.live()
             except MatineeError as failure:
@@ -233,6 +240,17 @@ class Controller:
             watch.tally.next_step(decided.time)
             self._deal(rollout)
             self._rollouts.keep(rollout, watch.to_json())
+        self._report(rollout, decided, watch)
+
+    def _report(self, rollout: Rollout, decided: Decided, watch: Watch) -> None:
+        """Write the page of a decision, of what the judge makes of everything so far."""
+        samples = watch.samples(rollout)
+        opinion = judge(rollout.plan.config, samples, mode=rollout.plan.mode)
+        folder = self._settings.paths.reports / "rollouts" / str(rollout.id)
+        path = folder / f"{decided.id}-{decided.action}.html"
+        decision = Decision(action=decided.action, reason=decided.reason, evidence=decided.evidence)
+        write_report(path, opinion, samples, decision)
+        self._rollouts.report(decided, str(path))
 
     def _begin(self, rollout: Rollout) -> Watch:
         """From here on the topics are read; then the cells are dealt."""

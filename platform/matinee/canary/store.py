@@ -7,6 +7,7 @@ that ends it carries that out again. At most one rollout is live on a surface: a
 from __future__ import annotations
 
 import json
+import math
 import time
 import zlib
 from collections.abc import Mapping, Sequence
@@ -139,23 +140,22 @@ class Rollout:
         return Trial(salt=f"rollout/{self.id}", arms=arms)
 
     def shown(self) -> dict[str, Any]:
-        """As JSON holds it."""
-        state, plan = self.state, self.plan
-        return {
-            "id": self.id,
-            "surface": self.surface,
-            "model": self.model,
-            "baseline": self.baseline,
-            "candidate": self.candidate,
-            "plan": plan.model_dump(mode="json"),
-            "who": self.who,
-            "why": self.why,
-            "time": self.time,
-            "live": self.live,
+        """As JSON holds it; steps count from 1, times are microseconds."""
+        values = {name: value for name, value in vars(self).items() if name != "decisions"}
+        decisions = [vars(each) | {"step": each.step + 1} for each in self.decisions]
+        return values | {
+            "plan": self.plan.model_dump(mode="json"),
             "status": self.status,
-            "step": state.step + 1 if state else 0,
-            "decisions": [vars(each) for each in self.decisions],
+            "step": self.state.step + 1 if self.state else 0,
+            "decisions": decisions,
         }
+
+    def line(self) -> dict[str, Any]:
+        """In one line, with what was decided last."""
+        shown = self.shown()
+        names = ("id", "surface", "baseline", "candidate", "status", "step", "who", "why")
+        last = self.decisions[-1].reason if self.decisions else "waiting for a controller"
+        return {**{name: shown[name] for name in names}, "plan": self.plan.name, "last": last}
 
     @property
     def status(self) -> str:
@@ -228,7 +228,7 @@ class Rollouts:
             "step": step,
             "action": decision.action,
             "reason": decision.reason,
-            "evidence": json.dumps(dict(decision.evidence)),
+            "evidence": json.dumps({n: v for n, v in decision.evidence.items() if math.isfinite(v)}),
             "report": "",
             "who": who,
             "time_us": _now(),

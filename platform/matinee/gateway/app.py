@@ -16,7 +16,7 @@ from fastapi import Depends, FastAPI, Request, Response
 from matinee.config import Settings
 from matinee.errors import InvalidInput, NotFound
 from matinee.events.encode import rfc3339
-from matinee.gateway import problems
+from matinee.gateway import problems, rollouts
 from matinee.gateway.bodies import BodyLimit, json_only
 from matinee.gateway.intake import MAX_EVENTS, BrokenJson, Intake, Received
 from matinee.gateway.messages import (
@@ -196,6 +196,8 @@ def build_app(settings: Settings, parts: Parts) -> FastAPI:
             return _split_state(parts, surface)
 
         return _json(await _on(door, work))
+
+    rollouts.install(app, settings)
 
     @app.get("/healthz", response_model=Health)
     async def healthz() -> Response:
