@@ -121,6 +121,7 @@ def canary() -> Plan:
         ("latency_p95_ms", "increase", {"allowedIncrease": 1.1}, "latency"),
         ("latency_p99_ms", "increase", {"allowedIncrease": 1.2}, "latency"),
         ("cold_rate", "increase", {"allowedIncrease": 1.1}, "fallback"),
+        ("fallback_rate", "increase", {}, "fallback"),
     ]
     return Plan(
         name="canary",
@@ -148,6 +149,7 @@ def canary() -> Plan:
             Limit(metric="play_rate", kind="rate", harm="decrease", tolerance=0.02),
             Limit(metric="watch_s", kind="mean", harm="decrease", tolerance=0.02),
             Limit(metric="cold_rate", kind="rate", harm="increase", tolerance=0.1),
+            Limit(metric="fallback_rate", kind="rate", harm="increase"),
             Limit(metric="latency_ms", kind="quantile", quantile=0.95, harm="increase", tolerance=0.2),
         ),
         max_s=2 * 86_400,

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from matinee.canary.early import Evidence, Histogram, Moments, Rate
 from matinee.canary.judge import Samples
 from matinee.errors import InvalidInput
+from matinee.monitoring.window import COLD_START
 from matinee.schema import EventType
 
 METRICS = (
@@ -23,14 +24,24 @@ METRICS = (
     "click_rate",
     "watch_s",
     "cold_rate",
+    "fallback_rate",
     "latency_mean_ms",
     "latency_p95_ms",
     "latency_p99_ms",
 )
 """What the judge may be asked about, a value an interval: plays, clicks and seconds watched per exposure (one
-that led to several counts once, its seconds together), the share of cold starts, latency."""
+that led to several counts once, its seconds together), the share of cold starts, that of answers for which
+something stood in because the version did not answer, latency."""
 
-EVIDENCE = ("play_rate", "click_rate", "watch_s", "cold_rate", "latency_mean_ms", "latency_ms")
+EVIDENCE = (
+    "play_rate",
+    "click_rate",
+    "watch_s",
+    "cold_rate",
+    "fallback_rate",
+    "latency_mean_ms",
+    "latency_ms",
+)
 """What limits may name: rates, the means watch_s and latency_mean_ms, and latency_ms for quantiles."""
 
 EDGES_MS: npt.NDArray[np.float64] = np.concatenate([[0.0], np.geomspace(0.1, 120_000.0, 475)])
@@ -65,6 +76,7 @@ class Shown:
     side: int
     time: int
     cold: bool
+    fallback: bool
     latency_ms: float
     clicked: bool = False
     played: bool = False
@@ -78,6 +90,7 @@ class Side:
     members: set[str] = field(default_factory=set)
     exposures: int = 0
     cold: int = 0
+    fallback: int = 0
     latency: Mean = field(default_factory=Mean)
     histogram: list[int] = field(default_factory=lambda: [0] * (len(EDGES_MS) - 1))
     settled: int = 0
@@ -93,6 +106,7 @@ class Side:
             "click_rate": Rate(successes=self.clicked, trials=self.settled),
             "watch_s": self.watched.moments,
             "cold_rate": Rate(successes=self.cold, trials=self.exposures),
+            "fallback_rate": Rate(successes=self.fallback, trials=self.exposures),
             "latency_mean_ms": self.latency.moments,
             "latency_ms": Histogram(edges=EDGES_MS, counts=np.array(self.histogram)),
         }
@@ -159,7 +173,8 @@ class Tally:
             shown = Shown(
                 side=self.cells.index(cell),
                 time=int(message["time"]),
-                cold=message["answer"] != "personal",
+                cold=message["answer"] == COLD_START,
+                fallback=message.get("fallback") is not None,
                 latency_ms=float(message["latency_ms"]),
             )
         except (KeyError, TypeError, ValueError) as failure:
@@ -171,6 +186,7 @@ class Tally:
         side.members.add(member_id)
         side.exposures += 1
         side.cold += shown.cold
+        side.fallback += shown.fallback
         side.latency.add(shown.latency_ms)
         place = int(np.searchsorted(EDGES_MS, shown.latency_ms, side="right")) - 1
         side.histogram[min(max(place, 0), len(side.histogram) - 1)] += 1
@@ -276,6 +292,7 @@ def _interval(shown: list[Shown]) -> list[float]:
         float(np.mean([each.clicked for each in shown])),
         float(np.mean([sum(each.watched_s.values()) for each in shown])),
         float(np.mean([each.cold for each in shown])),
+        float(np.mean([each.fallback for each in shown])),
         float(latency.mean()),
         float(np.quantile(latency, 0.95)),
         float(np.quantile(latency, 0.99)),

@@ -79,6 +79,7 @@ def build_app(settings: Settings, parts: Parts) -> FastAPI:
         exposures=lambda: (parts.exposures.sent, parts.exposures.dropped),
         splits=parts.recommender.live_splits,
         copies=parts.recommender.titles.ages,
+        shadows=parts.recommender.shadows_so_far,
     )
 
     @asynccontextmanager
@@ -112,8 +113,10 @@ def build_app(settings: Settings, parts: Parts) -> FastAPI:
 
         def work() -> Answer:
             start = time.perf_counter()
-            answer = parts.recommender.recommend(_ask(body))
+            asked = _ask(body)
+            answer = parts.recommender.recommend(asked)
             parts.exposures.put(answer, latency_ms=(time.perf_counter() - start) * 1e3)
+            parts.recommender.shadow(asked, answer.ranking.request_id)
             return answer
 
         return _json(_recommendations(await _on(scoring, work)))

@@ -28,6 +28,7 @@ class Metrics:
         exposures: gives (sent, dropped) so far.
         splits: gives version to share by surface.
         copies: gives the age in seconds of each copy of a title view.
+        shadows: gives (made, dropped) so far.
     """
 
     def __init__(
@@ -36,11 +37,13 @@ class Metrics:
         exposures: Callable[[], tuple[int, int]],
         splits: Callable[[], Mapping[str, Mapping[str, float]]],
         copies: Callable[[], Mapping[str, float]] = dict,
+        shadows: Callable[[], tuple[int, int]] = lambda: (0, 0),
     ) -> None:
         self._registry = CollectorRegistry()
         self._exposures = exposures
         self._splits = splits
         self._copies = copies
+        self._shadows = shadows
         self._requests = Counter(
             "matinee_requests", "Requests answered.", ("route", "method", "status"), registry=self._registry
         )
@@ -75,6 +78,9 @@ class Metrics:
         sent, dropped = self._exposures()
         yield CounterMetricFamily("matinee_exposures_sent", "Exposures the broker took.", sent)
         yield CounterMetricFamily("matinee_exposures_dropped", "Exposures lost before the broker.", dropped)
+        made, dropped = self._shadows()
+        yield CounterMetricFamily("matinee_shadows_made", "Answers of shadow versions.", made)
+        yield CounterMetricFamily("matinee_shadows_dropped", "Requests a shadow did not answer.", dropped)
         weights = GaugeMetricFamily(
             "matinee_split_weight",
             "Share of a version; surface *: where no split is set.",

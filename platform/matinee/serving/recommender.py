@@ -8,6 +8,8 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
+from types import MappingProxyType
 from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -106,7 +108,7 @@ class Recommender:
         self._logging = False
         self._beginning = threading.Lock()
         self._versions = LiveVersions(settings)
-        self.shadows = Shadows(shadows.put) if shadows else None
+        self._shadows = Shadows(shadows.put) if shadows else None
         self.titles = TitleFeatures(settings)
 
     def start(self) -> None:
@@ -120,8 +122,8 @@ class Recommender:
     def close(self) -> None:
         """Stop following changes, and write what the log of served features still holds."""
         self._versions.close()
-        if self.shadows:
-            self.shadows.close()
+        if self._shadows:
+            self._shadows.close()
         self.titles.close()
         if self._served is not None:
             self._served.close()
@@ -153,6 +155,18 @@ class Recommender:
         """
         return self._read(lambda reader: reader.raw(member_id)) or None
 
+    def assigned(
+        self, member_id: str, surface: str, context: Mapping[str, str] = MappingProxyType({})
+    ) -> tuple[str, Live]:
+        """The cell a member is in on a surface, and its version; features are read where segments ask.
+
+        Raises:
+            Unavailable: no version is live.
+        """
+        plan = self._versions.plan
+        traits = self._traits(member_id, context) if plan.of(surface).segments else {}
+        return plan.version(member_id, surface, traits)
+
     def recommend(self, request: Request) -> Answer:
         """Rank for a member. A store that does not answer gives a cold-start ranking, not an error.
 
@@ -162,22 +176,55 @@ class Recommender:
         """
         if not 1 <= request.k <= self._max_k:
             raise InvalidInput(f"k is {request.k}; accepted: 1 to {self._max_k}")
+        cell, version = self.assigned(request.member_id, request.surface, request.context)
+        return self._answer(request, cell, version)
+
+    def shadow(self, request: Request, request_id: str) -> None:
+        """Let the surface's shadow, if it takes this request, answer it too: later, unseen, and logged."""
+        version = self._versions.plan.shadow(request.surface, request_id)
+        if self._shadows and version:
+            make = partial(self._answer, request, SHADOW, version)
+            self._shadows.offer(lambda: replace(make(), shadow_of=request_id))
+
+    def shadows_so_far(self) -> tuple[int, int]:
+        """Answers that shadows made, and requests they did not answer because they were behind, or failed."""
+        return (self._shadows.made, self._shadows.dropped) if self._shadows else (0, 0)
+
+    def _answer(self, request: Request, cell: str, version: Live) -> Answer:
         now = time.time_ns() // 1000
         request_id = str(uuid.uuid4())
         state, reason = self._state(request.member_id, request_id)
-        plan = self._versions.plan
-        segmented = plan.of(request.surface).segments
-        traits = _traits(request, state, reason) if segmented else {}
-        cell, version = plan.version(request.member_id, request.surface, traits)
-        answer = _ranked(request, request_id, version, cell, state, reason, now)
-        if self.shadows and (hidden := plan.shadow(request.surface, request_id)):
-            self.shadows.offer(
-                lambda: replace(
-                    _ranked(request, str(uuid.uuid4()), hidden, SHADOW, state, reason, now),
-                    shadow_of=request_id,
-                )
-            )
-        return answer
+        query, watched, reason = _query(version, state, now, reason)
+        scores, parts = score(version.bundle.name, version.bundle.model, query)
+        mask = version.titles.allowed(request.filters)
+        if request.filters.exclude_watched:
+            mask[watched] = False
+        order = rank.top_k(scores, mask, request.k)
+        ranking = Ranking(
+            request_id=request_id,
+            member_id=request.member_id,
+            surface=request.surface,
+            model_version=version.name,
+            cell=cell,
+            answer=COLD if reason else PERSONAL,
+            candidates=rank.candidates(version.titles, order, scores, parts),
+        )
+        return Answer(
+            ranking=ranking,
+            names=[version.titles.names[position] for position in order],
+            reason=reason,
+            time=now,
+            features_time=state.event_time if state else None,
+            features=state.features if state else {},
+        )
+
+    def _traits(self, member_id: str, context: Mapping[str, str]) -> dict[str, str | float]:
+        """What segments may ask about: the request's context, the member's features, whether they are new."""
+        try:
+            state = self._read(lambda reader: reader.member(member_id))
+        except Unavailable:
+            return dict(context)
+        return {**context, **(state.features if state else {NEW: 1.0})}
 
     def _state(self, member_id: str, request_id: str) -> tuple[MemberState | None, str | None]:
         """The member, and why nothing is known of them; a sampled request's reads are logged."""
@@ -219,47 +266,6 @@ class Recommender:
                     keep_days=monitoring.served_days,
                 )
             self._logging = True
-
-
-def _ranked(
-    request: Request,
-    request_id: str,
-    version: Live,
-    cell: str,
-    state: MemberState | None,
-    reason: str | None,
-    now: int,
-) -> Answer:
-    """A version's answer for a member."""
-    query, watched, reason = _query(version, state, now, reason)
-    scores, parts = score(version.bundle.name, version.bundle.model, query)
-    mask = version.titles.allowed(request.filters)
-    if request.filters.exclude_watched:
-        mask[watched] = False
-    order = rank.top_k(scores, mask, request.k)
-    ranking = Ranking(
-        request_id=request_id,
-        member_id=request.member_id,
-        surface=request.surface,
-        model_version=version.name,
-        cell=cell,
-        answer=COLD if reason else PERSONAL,
-        candidates=rank.candidates(version.titles, order, scores, parts),
-    )
-    return Answer(
-        ranking=ranking,
-        names=[version.titles.names[position] for position in order],
-        reason=reason,
-        time=now,
-        features_time=state.event_time if state else None,
-        features=state.features if state else {},
-    )
-
-
-def _traits(request: Request, state: MemberState | None, reason: str | None) -> dict[str, str | float]:
-    """What segments may ask about: the request's context, the member's features, and whether they are new."""
-    new = {NEW: 1.0} if reason == "unknown_member" else {}
-    return {**request.context, **(state.features if state else {}), **new}
 
 
 def score(

@@ -42,7 +42,7 @@ def did(name: str, kind: str, **given: Any) -> dict[str, Any]:
 def test_what_came_of_an_exposure_is_joined_to_it() -> None:
     held = tally()
     assert held.exposure(shown("a", 1))
-    assert held.exposure(shown("b", 1, canary=True, answer="cold_start", latency_ms=9.0))
+    assert held.exposure(shown("b", 1, canary=True, answer="cold_start", fallback="popular", latency_ms=9.0))
     assert not held.exposure(shown("c", 1, cell="v3"))
     for event in (
         did("a", "click"),
@@ -57,6 +57,8 @@ def test_what_came_of_an_exposure_is_joined_to_it() -> None:
         held.outcome(event, 2 * S)
     baseline, canary = held.sides
     assert canary.evidence()["cold_rate"] == Rate(successes=1, trials=1)
+    assert canary.evidence()["fallback_rate"] == Rate(successes=1, trials=1)
+    assert baseline.evidence()["fallback_rate"] == Rate(successes=0, trials=1)
     assert baseline.evidence()["play_rate"] == Rate(successes=0, trials=0)
     held.settle(6 * S)
     assert baseline.evidence()["play_rate"] == Rate(successes=1, trials=1)
