@@ -248,6 +248,13 @@ class Monitoring(Section):
     """After so long an event is sure to be in the features that are served."""
 
 
+class Canary(Section):
+    """Judged rollouts."""
+
+    prometheus: str = ""
+    """Address of Prometheus, for the metrics of plans that query it."""
+
+
 class Home:
     """Where things lie in the data home. Paths only: whoever writes makes the folder.
 
@@ -307,6 +314,7 @@ class Settings(Section):
     auth: Auth = Auth()
     gateway: Gateway = Gateway()
     monitoring: Monitoring = Monitoring()
+    canary: Canary = Canary()
 
     @property
     def paths(self) -> Home:

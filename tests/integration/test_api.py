@@ -169,6 +169,34 @@ def test_weights_change_under_load_without_a_restart_or_a_failure(api: Api) -> N
     assert _started(api) == born
 
 
+def test_weights_changed_every_second_fail_no_request(api: Api) -> None:
+    """Twenty seconds under load; each change is applied within a second of the answer to it."""
+    api.call("PUT", "/v1/splits/row", {"weights": {"1": 1, "2": 1}, "who": "t", "why": "load both"})
+    while api.call("GET", "/v1/splits/row")[2]["applied"] != {"1": 0.5, "2": 0.5}:
+        time.sleep(0.1)
+    stop, statuses = threading.Event(), []
+
+    def load(member: str) -> None:
+        while not stop.is_set():
+            body = {"member_id": member, "surface": "row"}
+            statuses.append(api.call("POST", "/v1/recommendations", body)[0])
+
+    with ThreadPoolExecutor(4) as pool:
+        for member in MEMBERS[:4]:
+            pool.submit(load, member)
+        for second in range(20):
+            weights = {"1": (second % 4 + 1) / 5, "2": (4 - second % 4) / 5}
+            api.call("PUT", "/v1/splits/row", {"weights": weights, "who": "t", "why": f"second {second}"})
+            changed = time.monotonic()
+            while api.call("GET", "/v1/splits/row")[2]["applied"] != pytest.approx(weights):
+                assert time.monotonic() - changed < 1
+                time.sleep(0.05)
+            time.sleep(max(0.0, 1 - (time.monotonic() - changed)))
+        stop.set()
+    assert len(statuses) > 200
+    assert set(statuses) == {200}
+
+
 BROKEN: list[tuple[str, str, Any, str, int]] = [
     ("POST", "/v1/recommendations", b"{", "application/json", 400),
     ("POST", "/v1/recommendations", {"member_id": 5}, "application/json", 422),

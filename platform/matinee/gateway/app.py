@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 import orjson
@@ -15,7 +15,7 @@ from fastapi import Depends, FastAPI, Request, Response
 from matinee.config import Settings
 from matinee.errors import InvalidInput, NotFound
 from matinee.events.encode import rfc3339
-from matinee.gateway import guard, pages, problems
+from matinee.gateway import guard, pages, problems, rollouts
 from matinee.gateway.bodies import json_only
 from matinee.gateway.guard import allow, bound_to, permit
 from matinee.gateway.intake import MAX_EVENTS, BrokenJson, Intake, Received
@@ -36,6 +36,7 @@ from matinee.gateway.problems import Problem, problem, shown
 from matinee.registry.mlflow import Registry
 from matinee.serving.exposures import ExposureLog
 from matinee.serving.page_cache import PageCache
+from matinee.serving.place import Rules
 from matinee.serving.rank import Filters
 from matinee.serving.recommender import Answer, Recommender
 from matinee.serving.recommender import Request as Ask
@@ -90,6 +91,7 @@ def build_app(settings: Settings, parts: Parts) -> FastAPI:
         copies=parts.recommender.titles.ages,
         answers=lambda: surfaces.ladder.answered,
         hanging=lambda: surfaces.ladder.lost,
+        shadows=parts.recommender.shadows_so_far,
     )
 
     @asynccontextmanager
@@ -213,6 +215,7 @@ def build_app(settings: Settings, parts: Parts) -> FastAPI:
         return _json(await _on(door, work))
 
     pages.install(app, surfaces)
+    rollouts.install(app, settings)
 
     @app.get("/healthz", response_model=Health, openapi_extra=allow())
     async def healthz() -> Response:
@@ -256,6 +259,7 @@ def _ask(body: RecommendationRequest) -> Ask:
         member_id=body.member_id,
         k=body.k,
         surface=body.surface,
+        context=body.context,
         filters=Filters(
             max_maturity=filters.max_maturity,
             languages=filters.languages,
@@ -307,9 +311,11 @@ def _events_answer(received: Received) -> dict[str, Any]:
 
 def _split_state(parts: Parts, surface: str) -> dict[str, Any]:
     history = parts.splits.history(surface)
+    rules = asdict(parts.splits.rules().get(surface, Rules()))
     return {
         "surface": surface,
-        "weights": dict(history[0].weights) if history else {},
+        "weights": rules.pop("weights"),
+        "rules": rules,
         "applied": dict(parts.recommender.weights(surface)),
         "history": [
             {

@@ -29,7 +29,7 @@ def assemble(settings: Settings, bootstrap: str, monitor: Any = None) -> FastAPI
     """
     producer = EventProducer(settings.kafka, bootstrap)
     exposures = ExposureLog(producer, settings.kafka.exposures_topic)
-    recommender = Recommender(settings)
+    recommender = Recommender(settings, exposures)
     splits = Splits(settings)
     store = page_store(settings)
 

@@ -41,6 +41,9 @@ class RecommendationRequest(Body):
     k: int = Field(20, description="Most titles of the answer; at least 1.", json_schema_extra={"minimum": 1})
     surface: Name = Field("home", description="The place in the product; splits are per surface.")
     filters: TitleFilters = TitleFilters()
+    context: dict[Name, Name] = Field(
+        {}, max_length=16, description="What is known of the request, for segments of the split."
+    )
 
 
 class Item(BaseModel):
@@ -160,6 +163,7 @@ class SplitState(BaseModel):
     weights: dict[str, float] = Field(description="Decided shares by version; empty: the champion serves.")
     applied: dict[str, float] = Field(description="Shares that the answering replica applies at this moment.")
     history: list[SplitChange] = Field(description="Newest first.")
+    rules: dict[str, Any] = Field(description="The trial, the overrides and the shadow in force beside it.")
 
 
 class Health(BaseModel):

@@ -31,6 +31,7 @@ class Metrics:
         copies: gives the age in seconds of each copy of a title view.
         answers: gives the answers so far of each rung of the ladder.
         hanging: gives the threads that hang in a model.
+        shadows: gives (made, dropped) so far.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Metrics:
         copies: Callable[[], Mapping[str, float]] = dict,
         answers: Callable[[], Mapping[str, int]] = dict,
         hanging: Callable[[], int] = int,
+        shadows: Callable[[], tuple[int, int]] = lambda: (0, 0),
     ) -> None:
         self._registry = CollectorRegistry()
         self._exposures = exposures
@@ -48,6 +50,7 @@ class Metrics:
         self._copies = copies
         self._answers = answers
         self._hanging = hanging
+        self._shadows = shadows
         self._requests = Counter(
             "matinee_requests", "Requests answered.", ("route", "method", "status"), registry=self._registry
         )
@@ -88,6 +91,9 @@ class Metrics:
         sent, dropped = self._exposures()
         yield CounterMetricFamily("matinee_exposures_sent", "Exposures the broker took.", sent)
         yield CounterMetricFamily("matinee_exposures_dropped", "Exposures lost before the broker.", dropped)
+        made, dropped = self._shadows()
+        yield CounterMetricFamily("matinee_shadows_made", "Answers of shadow versions.", made)
+        yield CounterMetricFamily("matinee_shadows_dropped", "Requests a shadow did not answer.", dropped)
         weights = GaugeMetricFamily(
             "matinee_split_weight",
             "Share of a version; surface *: where no split is set.",

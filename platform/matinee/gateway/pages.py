@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import orjson
 from fastapi import FastAPI, Query, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, StringConstraints
 
 from matinee.events.encode import rfc3339
 from matinee.gateway.guard import allow
@@ -22,6 +22,10 @@ Maturity = Annotated[
     Query(ge=0, le=150, description="The viewer's age in years: only titles suitable from that age."),
 ]
 Languages = Annotated[list[Name], Query(max_length=100, description="Accepted languages; none: any.")]
+Context = Annotated[
+    list[Annotated[str, StringConstraints(pattern=r"^[^=]{1,256}=.{1,256}$")]],
+    Query(max_length=16, description="What the application knows of the request, country=SE, for segments."),
+]
 
 
 class Reason(BaseModel):
@@ -112,6 +116,7 @@ def install(app: FastAPI, surfaces: Surfaces) -> None:
         ] = 0.2,
         max_maturity: Maturity = None,
         languages: Languages = [],  # noqa: B006 (FastAPI copies it)
+        context: Context = [],  # noqa: B006
     ) -> Response:
         """A member's page: rows of titles, each with its reason, from the version their split gives them."""
         request = HomeRequest(
@@ -119,6 +124,7 @@ def install(app: FastAPI, surfaces: Surfaces) -> None:
             surface=surface,
             layout=Layout(rows=rows, per_row=per_row, diversity=diversity),
             filters=Filters(max_maturity=max_maturity, languages=languages),
+            context=dict(told.split("=", 1) for told in context),
         )
         return _json(_home(await surfaces.home(request)))
 

@@ -59,6 +59,7 @@ EXPOSURE_SCHEMA = pa.schema(
                 )
             ),
         ),
+        pa.field("shadow_of", pa.string()),
         pa.field("partition", pa.int32(), nullable=False),
         pa.field("offset", pa.int64(), nullable=False),
     ]
@@ -67,6 +68,7 @@ EXPOSURE_SCHEMA = pa.schema(
 `fallback`: what stood in for the version's own scores; null: nothing. `made_at`: before `time` for a page
 that was kept. `rows`: those of a home page, with the titles `first` to `first` + `count` - 1; `because`:
 the title or genre a row is for. Exposures of earlier releases have nulls in these three.
+`shadow_of`: the exposure that this one, which nobody saw, stands behind; null for what was shown.
 """
 
 PARTS_A_FOLDER = 1000
@@ -107,6 +109,7 @@ def parse(payload: bytes) -> dict[str, Any]:
             }
             for r in message["rows"]
         ]
+        row["shadow_of"] = None if message.get("shadow_of") is None else str(message["shadow_of"])
     except InvalidInput:
         raise
     except (ValueError, TypeError, AttributeError, KeyError) as failure:

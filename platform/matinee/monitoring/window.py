@@ -48,10 +48,10 @@ class Window:
     def add(self, row: Mapping[str, Any]) -> None:
         """Remember an exposure (a row of `exposures.EXPOSURE_SCHEMA`), at the cost of the oldest.
 
-        One whose scores are not the version's own (`fallback`) tells nothing of it and is left out. Titles to
-        continue were watched, so those of a page are left out too.
+        One whose scores are not the version's own (`fallback`) tells nothing of it and is left out, and so
+        is a shadow, which nobody saw. Titles to continue were watched: those of a page are left out too.
         """
-        if row.get("fallback") is not None:
+        if row.get("fallback") is not None or row.get("shadow_of") is not None:
             return
         version = row["model_version"]
         answers = self._versions.setdefault(version, deque(maxlen=self._limit))

@@ -147,6 +147,7 @@ def _of_ranking(answer: Answer) -> dict[str, Any]:
             {"title_id": candidate.title_id, "position": position, "score": candidate.score}
             for position, candidate in enumerate(ranking.candidates)
         ],
+        "shadow_of": answer.shadow_of,
     }
 
 

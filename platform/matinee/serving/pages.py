@@ -29,12 +29,14 @@ class HomeRequest:
 
     Args:
         filters: the profile's rules: maturity and languages.
+        context: as in `recommender.Request`.
     """
 
     member_id: str
     surface: str = "home"
     layout: Layout = field(default_factory=Layout)
     filters: Filters = field(default_factory=Filters)
+    context: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

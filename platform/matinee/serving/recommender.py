@@ -7,8 +7,9 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import TypeVar
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +21,10 @@ from matinee.models.base import Query, Scores
 from matinee.schema import Features, Ranking
 from matinee.serving import rank
 from matinee.serving.batches import Batches, joined
+from matinee.serving.place import NEW
 from matinee.serving.rank import Filters
 from matinee.serving.served import ServedLog
+from matinee.serving.shadow import Shadows
 from matinee.serving.titles import TitleFeatures
 from matinee.serving.trends import Trends
 from matinee.serving.versions import Live, LiveVersions
@@ -31,6 +34,8 @@ T = TypeVar("T")
 COLD = "cold_start"
 PERSONAL = "personal"
 UNREAD = "features_unavailable"
+SHADOW = "shadow"
+"""The cell of answers that were not shown."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,12 +45,14 @@ class Request:
     Args:
         k: most titles of the answer, from 1 to `settings.serving.max_k`.
         surface: the place in the product; splits are per surface.
+        context: what the application knows of the request ("country": "SE"), for segments of the split.
     """
 
     member_id: str
     k: int = 20
     surface: str = "home"
     filters: Filters = field(default_factory=Filters)
+    context: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +70,7 @@ class Answer:
         features_time: microseconds: the member's latest event that counted; None where unknown.
         features: dense member features by name, as the store held them.
         fallback: what stood in for the version's own scores; None: nothing.
+        shadow_of: the request whose answer this one stands behind, never shown; None for a shown answer.
     """
 
     ranking: Ranking
@@ -73,6 +81,7 @@ class Answer:
     features: Mapping[str, float] = field(default_factory=dict)
     fallback: str | None = None
     made_at: int | None = None
+    shadow_of: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,14 +123,22 @@ class Scored:
     fallback: str | None = None
 
 
+class AnswerLog(Protocol):
+    """Takes answers without making anyone wait."""
+
+    def put(self, answer: Answer, *, latency_ms: float) -> None:
+        """Hand an answer over."""
+
+
 class Recommender:
     """Answers requests from the live versions. Thread-safe once started.
 
     Args:
         settings: the home, the model's name and `serving.max_k`.
+        shadows: takes the answers of versions that are scored and not shown; None: none are made.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, shadows: AnswerLog | None = None) -> None:
         self._settings = settings
         self._max_k = settings.serving.max_k
         self._opened: OnlineReader | None = None
@@ -129,6 +146,7 @@ class Recommender:
         self._logging = False
         self._beginning = threading.Lock()
         self._versions = LiveVersions(settings)
+        self._shadows = Shadows(shadows.put) if shadows else None
         self.titles = TitleFeatures(settings)
         self.trends = Trends(self.titles)
 
@@ -143,6 +161,8 @@ class Recommender:
     def close(self) -> None:
         """Stop following changes, and write what the log of served features still holds."""
         self._versions.close()
+        if self._shadows:
+            self._shadows.close()
         self.titles.close()
         if self._served is not None:
             self._served.close()
@@ -154,7 +174,7 @@ class Recommender:
     def live_splits(self) -> Mapping[str, Mapping[str, float]]:
         """Every split this replica applies, by surface; "*" stands for surfaces without one."""
         plan = self._versions.plan
-        return {**plan.splits, "*": plan.weights("*")}
+        return {surface: plan.weights(surface) for surface in (*plan.rules, "*")}
 
     def check_ready(self) -> None:
         """Return where a request could be answered from features and a model.
@@ -174,13 +194,25 @@ class Recommender:
         """
         return self._read(lambda reader: reader.raw(member_id)) or None
 
-    def assigned(self, member_id: str, surface: str) -> tuple[str, Live]:
+    def assigned(
+        self, member_id: str, surface: str, context: Mapping[str, str] | None = None
+    ) -> tuple[str, Live]:
         """The cell a member is in on a surface, and its version; quick.
+
+        Args:
+            context: of the request, for segments; the member's features are read where there are any. None:
+                segments are left out.
 
         Raises:
             Unavailable: no version is live.
         """
-        return self._versions.plan.version(member_id, surface)
+        plan = self._versions.plan
+        asks = context is not None and plan.of(surface).segments
+        return plan.version(member_id, surface, self._traits(member_id, context or {}) if asks else {})
+
+    def has_segments(self, surface: str) -> bool:
+        """Whether features decide about members' cells on a surface, so that `assigned` reads them."""
+        return bool(self._versions.plan.of(surface).segments)
 
     def recommend(self, request: Request) -> Answer:
         """Rank for a member. A store that does not answer gives a cold-start ranking, not an error.
@@ -191,8 +223,23 @@ class Recommender:
         """
         if not 1 <= request.k <= self._max_k:
             raise InvalidInput(f"k is {request.k}; accepted: 1 to {self._max_k}")
-        cell, version = self.assigned(request.member_id, request.surface)
+        cell, version = self.assigned(request.member_id, request.surface, request.context)
         return finish(request, scored(self.known(request.member_id, request.surface, cell, version)))
+
+    def shadow(self, request: Request, request_id: str) -> None:
+        """Let the surface's shadow, if it takes this request, answer it too: later, unseen, and logged."""
+        version = self._versions.plan.shadow(request.surface, request_id)
+        if self._shadows and version:
+            make = partial(self._unseen, request, request_id, version)
+            self._shadows.offer(make)
+
+    def shadows_so_far(self) -> tuple[int, int]:
+        """Answers that shadows made, and requests they did not answer because they were behind, or failed."""
+        return (self._shadows.made, self._shadows.dropped) if self._shadows else (0, 0)
+
+    def _unseen(self, request: Request, request_id: str, version: Live) -> Answer:
+        known = self.known(request.member_id, request.surface, SHADOW, version)
+        return replace(finish(request, scored(known)), shadow_of=request_id)
 
     def known(
         self, member_id: str, surface: str, cell: str, version: Live, *, ask_store: bool = True
@@ -219,6 +266,14 @@ class Recommender:
             watched=watched,
             time=now,
         )
+
+    def _traits(self, member_id: str, context: Mapping[str, str]) -> dict[str, str | float]:
+        """What segments may ask about: the request's context, the member's features, whether they are new."""
+        try:
+            state = self._read(lambda reader: reader.member(member_id))
+        except Unavailable:
+            return dict(context)
+        return {**context, **(state.features if state else {NEW: 1.0})}
 
     def _state(self, member_id: str, request_id: str) -> tuple[MemberState | None, str | None]:
         """The member, and why nothing is known of them; a sampled request's reads are logged."""

@@ -35,6 +35,10 @@ FEATURES = "features"
 """The feature store, as the breaker knows it."""
 MODEL_UNAVAILABLE = "model_unavailable"
 
+PLACING_S = 0.1
+"""How long the features of a member are waited for where segments of a split ask for them."""
+PLACING_THREADS = 4
+
 
 @dataclass(frozen=True, kw_only=True)
 class SimilarRequest:
@@ -96,10 +100,12 @@ class Surfaces:
         self._exposures = exposures
         self._cache = cache
         self.ladder = Ladder(deadline_s=settings.serving.deadline_ms / 1e3, threads=threads)
+        self._placing = Ladder(deadline_s=PLACING_S, threads=PLACING_THREADS)
 
     def close(self) -> None:
         """Take no more requests."""
         self.ladder.close()
+        self._placing.close()
         if self._cache is not None:
             self._cache.close()
 
@@ -123,6 +129,7 @@ class Surfaces:
         )
         answer = await self.ladder.climb(rungs)
         self._exposures.put(answer, latency_ms=(time.perf_counter() - start) * 1e3)
+        self._recommender.shadow(request, answer.ranking.request_id)
         return answer
 
     async def home(self, request: HomeRequest) -> HomeAnswer:
@@ -132,7 +139,7 @@ class Surfaces:
             Unavailable: no version is live.
         """
         start = time.perf_counter()
-        cell, version = self._recommender.assigned(request.member_id, request.surface)
+        cell, version = await self._assigned(request)
         slot = slot_of(request, version, cell)
         cache = self._cache
 
@@ -156,6 +163,16 @@ class Surfaces:
         rungs = self._rungs(request.member_id, request.surface, cell, version, made, shown=shown, kept=kept)
         answer = await self.ladder.climb(rungs)
         self._exposures.put(answer, latency_ms=(time.perf_counter() - start) * 1e3)
+        self._recommender.shadow(
+            Request(
+                member_id=request.member_id,
+                k=min(request.layout.per_row, self._max_k),
+                surface=request.surface,
+                filters=request.filters,
+                context=request.context,
+            ),
+            answer.request_id,
+        )
         return answer
 
     async def similar(self, request: SimilarRequest) -> Similar:
@@ -197,6 +214,19 @@ class Surfaces:
         slot = slot_of(page_of_profile, version, cell)
         page = self._cache and self._cache.kept(request.member_id, slot)
         return ranking_of(page, request, version) if page else None
+
+    async def _assigned(self, request: Request | HomeRequest) -> tuple[str, Live]:
+        """The member's cell and version; where the store does not answer in time, without segments."""
+        member_id, surface, context = request.member_id, request.surface, request.context
+        if not self._recommender.has_segments(surface):
+            return self._recommender.assigned(member_id, surface)
+        read = Rung(
+            name=LIVE,
+            key=FEATURES,
+            work=lambda _: self._recommender.assigned(member_id, surface, context),
+        )
+        unread = Rung(name=POPULAR, work=lambda _: self._recommender.assigned(member_id, surface))
+        return await self._placing.climb([read, unread])
 
     def _check(self, k: int) -> None:
         if not 1 <= k <= self._max_k:

@@ -10,7 +10,8 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -20,13 +21,13 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from matinee.config import Settings
-from matinee.errors import NotFound, Unavailable
-from matinee.experiments.allocate import allocate
+from matinee.errors import MatineeError, NotFound, Unavailable
 from matinee.models.base import Model, Query, Scores
 from matinee.models.bundle import Bundle, load_bundle
 from matinee.registry.mlflow import CHAMPION, Registry
 from matinee.serving.batches import Batches
 from matinee.serving.columns import Columns
+from matinee.serving.place import Rules, place
 from matinee.serving.rank import Titles
 from matinee.serving.splits import Splits
 
@@ -38,6 +39,8 @@ CHAMPION_POLLS = 4
 
 RETRY_S = 5.0
 """Wait before a version that failed to load is tried again."""
+
+NO_RULES = Rules()
 
 logger = logging.getLogger(__name__)
 
@@ -109,37 +112,46 @@ class Plan:
     """Who gets which version, complete: every version named here is loaded.
 
     Args:
-        model: the registered model; also the salt, so a member is in one arm on every surface whose
-            weights are equal.
+        model: the registered model.
         champion: version that serves surfaces without a split; "" where there is none.
-        splits: surface to version to share.
+        rules: what is in force, by surface.
         live: loaded versions.
     """
 
     model: str
     champion: str = ""
-    splits: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    rules: Mapping[str, Rules] = field(default_factory=dict)
     live: Mapping[str, Live] = field(default_factory=dict)
+
+    def of(self, surface: str) -> Rules:
+        """What is in force on a surface."""
+        return self.rules.get(surface, NO_RULES)
 
     def weights(self, surface: str) -> Mapping[str, float]:
         """Version to share on a surface; empty where nothing can serve it."""
-        split = self.splits.get(surface)
-        return split or ({self.champion: 1.0} if self.champion else {})
+        return self.of(surface).shares(self.champion)
 
-    def version(self, member_id: str, surface: str) -> tuple[str, Live]:
+    def version(
+        self, member_id: str, surface: str, traits: Mapping[str, str | float] = MappingProxyType({})
+    ) -> tuple[str, Live]:
         """The cell a member is in on a surface, and its version.
 
         Raises:
             Unavailable: no version is live for the surface.
         """
-        weights = self.weights(surface)
-        if not weights:
+        placed = place(member_id, self.of(surface), model=self.model, champion=self.champion, traits=traits)
+        if placed is None:
             raise Unavailable(
                 f"no version of model {self.model} is live for surface {surface}: "
                 f"alias {CHAMPION} names none and no split is set"
             )
-        version = allocate(member_id, f"split/{self.model}", weights)
-        return f"v{version}", self.live[version]
+        cell, version = placed
+        return cell, self.live[version]
+
+    def shadow(self, surface: str, request_id: str) -> Live | None:
+        """The version that scores a request without being shown, if one does."""
+        shadow = self.of(surface).shadow
+        return self.live[shadow.version] if shadow and shadow.takes(request_id) else None
 
 
 class LiveVersions:
@@ -155,8 +167,11 @@ class LiveVersions:
         self._splits = Splits(settings)
         self._registry = Registry(settings)
         self._failed: dict[str, float] = {}
-        self._trouble = ""
+        self._loading: dict[str, Future[Live]] = {}
+        self._loader = ThreadPoolExecutor(1, thread_name_prefix="load-version")
+        self._troubles: dict[str, str] = {}
         self._champion = ""
+        self._wanted: Mapping[str, Rules] = {}
         self._polls = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="live-versions", daemon=True)
@@ -164,7 +179,7 @@ class LiveVersions:
 
     def start(self) -> None:
         """Load what is live now, then follow changes on a thread."""
-        self._try_refresh()
+        self._try_refresh(wait=True)
         self._thread.start()
 
     def close(self) -> None:
@@ -172,65 +187,116 @@ class LiveVersions:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
+        self._loader.shutdown(cancel_futures=True)
         self._splits.close()
 
-    def refresh(self) -> None:
-        """Look once. A version that cannot be loaded leaves the splits that need it as they were."""
-        wanted = self._splits.live()
-        if self._polls % CHAMPION_POLLS == 0:
+    def refresh(self, *, wait: bool = True) -> None:
+        """Look once. What needs a version that is not loaded stays as it was; all else takes effect.
+
+        The alias is read again with every change of the rules, so that the end of a rollout and the
+        promotion before it are one change for members.
+
+        Args:
+            wait: for versions to load; without it they are loaded beside, for a later look.
+        """
+        wanted = self._splits.rules()
+        if self._polls % CHAMPION_POLLS == 0 or wanted != self._wanted:
             self._champion = self._aliased()
         self._polls += 1
+        self._wanted = wanted
         old = self.plan
         live = dict(old.live)
-        champion = self._champion if self._load(self._champion, live) else old.champion
-        splits = {}
-        for surface, weights in wanted.items():
-            loaded = [self._load(version, live) for version in weights]
-            kept = weights if all(loaded) else old.splits.get(surface)
-            if kept:
-                splits[surface] = kept
-        if (champion, splits) != (old.champion, old.splits):
-            needed = {champion}.union(*splits.values())
+
+        def loaded(versions: Iterable[str]) -> bool:
+            return all(self._load(version, live, wait) for version in versions)
+
+        champion = self._champion if loaded([self._champion]) else old.champion
+        rules = {}
+        for surface in wanted.keys() | old.rules.keys():
+            found = _applied(wanted.get(surface, NO_RULES), old.of(surface), loaded)
+            if found != NO_RULES:
+                rules[surface] = found
+        self._loading = {version: load for version, load in self._loading.items() if not load.done()}
+        if (champion, rules) != (old.champion, old.rules):
+            needed = {champion}.union(*map(_versions, rules.values()))
             self.plan = Plan(
                 model=self._model,
                 champion=champion,
-                splits=MappingProxyType(splits),
+                rules=MappingProxyType(rules),
                 live={version: live[version] for version in needed if version},
             )
-            logger.info("live now: champion %s, splits %s", champion or "none", splits)
+            logger.info("live now: champion %s, rules %s", champion or "none", rules)
 
     def _follow(self) -> None:
         while not self._stop.wait(POLL_S):
-            self._try_refresh()
+            self._try_refresh(wait=False)
 
-    def _try_refresh(self) -> None:
+    def _try_refresh(self, *, wait: bool) -> None:
         try:
-            self.refresh()
-            self._trouble = ""
+            self.refresh(wait=wait)
+            self._tell("live versions", "")
         except Exception as failure:
-            trouble = f"{type(failure).__name__}: {failure}"
-            if trouble != self._trouble:
-                logger.warning("the live versions stay as they are: %s", trouble)
-            self._trouble = trouble
+            self._tell("live versions", f"{type(failure).__name__}: {failure}")
+
+    def _tell(self, what: str, trouble: str) -> None:
+        if trouble and trouble != self._troubles.get(what):
+            logger.warning("%s: stays as it is: %s", what, trouble)
+        self._troubles[what] = trouble
 
     def _aliased(self) -> str:
+        """The champion's version; the one known before where the registry does not answer."""
+        trouble, found = "", self._champion
         try:
-            return self._registry.get(self._model, CHAMPION).version
+            found = self._registry.get(self._model, CHAMPION).version
         except NotFound:
-            return ""
+            found = ""
+        except MatineeError as failure:
+            trouble = str(failure)
+        self._tell("champion", trouble)
+        return found
 
-    def _load(self, version: str, live: dict[str, Live]) -> bool:
+    def _load(self, version: str, live: dict[str, Live], wait: bool) -> bool:
         if not version or version in live:
             return bool(version)
         if self._failed.get(version, -RETRY_S) + RETRY_S > time.monotonic():
             return False
+        if version not in self._loading:
+            self._loading[version] = self._loader.submit(
+                load_live, self._registry, self._model, version, withdrawn=self._withdrawn
+            )
+        if not (wait or self._loading[version].done()):
+            return False
         try:
-            live[version] = load_live(self._registry, self._model, version, withdrawn=self._withdrawn)
+            live[version] = self._loading.pop(version).result()
         except Exception:
             self._failed[version] = time.monotonic()
             logger.exception("version %s of %s did not load and takes no traffic", version, self._model)
             return False
         return True
+
+
+def _versions(rules: Rules) -> set[str]:
+    """Every version that rules name."""
+    cells = {*rules.members.values(), *rules.segments.values()}
+    arms = rules.trial.arms.values() if rules.trial else ()
+    found = {*rules.weights, *(arm.version for arm in arms), *map(rules.version_of, cells)}
+    if rules.shadow:
+        found.add(rules.shadow.version)
+    return {version for version in found if version}
+
+
+def _applied(wanted: Rules, old: Rules, loaded: Callable[[Iterable[str]], bool]) -> Rules:
+    """What of `wanted` has its versions loaded; in place of a split or a trial that has not, the old one."""
+    weights = wanted.weights if loaded(wanted.weights) else old.weights
+    arms = wanted.trial.arms.values() if wanted.trial else ()
+    trial = wanted.trial if loaded(arm.version for arm in arms) else old.trial
+    shadow = wanted.shadow if wanted.shadow and loaded([wanted.shadow.version]) else None
+
+    def ready(cells: Mapping[str, str]) -> dict[str, str]:
+        return {name: cell for name, cell in cells.items() if loaded(filter(None, [wanted.version_of(cell)]))}
+
+    members, segments = ready(wanted.members), ready(wanted.segments)
+    return Rules(weights=weights, trial=trial, members=members, segments=segments, shadow=shadow)
 
 
 def load_live(registry: Registry, model: str, version: str, *, withdrawn: Collection[str] = ()) -> Live:

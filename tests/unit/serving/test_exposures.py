@@ -79,6 +79,7 @@ def test_a_message_says_what_was_shown_and_why() -> None:
         ],
         "features": {"plays_1h": 2.0, "affinity[Drama]": None},
         "latency_ms": 12.5,
+        "shadow_of": None,
     }
 
 
