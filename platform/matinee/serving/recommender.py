@@ -195,20 +195,26 @@ class Recommender:
         return self._read(lambda reader: reader.raw(member_id)) or None
 
     def assigned(
-        self, member_id: str, surface: str, context: Mapping[str, str] | None = None
+        self,
+        member_id: str,
+        surface: str,
+        context: Mapping[str, str] | None = None,
+        *,
+        ask_store: bool = True,
     ) -> tuple[str, Live]:
         """The cell a member is in on a surface, and its version; quick.
 
         Args:
-            context: of the request, for segments; the member's features are read where there are any. None:
-                segments are left out.
+            context: of the request, for segments; None: segments are left out.
+            ask_store: whether the member's features are read for them, where there are any.
 
         Raises:
             Unavailable: no version is live.
         """
         plan = self._versions.plan
-        asks = context is not None and plan.of(surface).segments
-        return plan.version(member_id, surface, self._traits(member_id, context or {}) if asks else {})
+        if context is None or not plan.of(surface).segments:
+            return plan.version(member_id, surface)
+        return plan.version(member_id, surface, self._traits(member_id, context) if ask_store else context)
 
     def has_segments(self, surface: str) -> bool:
         """Whether features decide about members' cells on a surface, so that `assigned` reads them."""
