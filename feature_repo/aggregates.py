@@ -115,6 +115,30 @@ MEMBER_ENGAGEMENT = AggregateView(
     ),
 )
 
+MEMBER_PROGRESS = AggregateView(
+    name="member_progress",
+    key="member_id",
+    description="What a member began lately, and what they rated: a rating is given after watching.",
+    owner="matinee",
+    types=(EventType.PLAY, EventType.RATE),
+    aggregates=tuple(
+        Aggregate(
+            name=name,
+            function=Function.LAST_N_DISTINCT,
+            column="title_id",
+            n=n,
+            types=(kind,),
+            window=Window.unbounded(),
+            description=f"The last {n} distinct titles {done}, oldest first.",
+            expect=Expectation(high=n),
+        )
+        for name, kind, n, done in (
+            ("played_title_ids", EventType.PLAY, 20, "played"),
+            ("rated_title_ids", EventType.RATE, 50, "rated"),
+        )
+    ),
+)
+
 TITLE_ENGAGEMENT = AggregateView(
     name="title_engagement",
     key="title_id",
@@ -161,4 +185,5 @@ TITLE_ENGAGEMENT = AggregateView(
 )
 
 member_engagement = feast_view(MEMBER_ENGAGEMENT)
+member_progress = feast_view(MEMBER_PROGRESS)
 title_engagement = feast_view(TITLE_ENGAGEMENT)

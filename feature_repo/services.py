@@ -1,6 +1,6 @@
 """Feature services: what each reader is promised. A model version pins the service it was trained on."""
 
-from aggregates import member_engagement, title_engagement
+from aggregates import member_engagement, member_progress, title_engagement
 from feast import FeatureService
 from views import member_activity, member_affinity, member_watched, title_content, title_popularity
 
@@ -27,7 +27,7 @@ gnn = FeatureService(
 
 serving = FeatureService(
     name="serving",
-    features=[member_activity, member_watched, member_affinity],
+    features=[member_activity, member_watched, member_affinity, member_progress],
     description="All that an answer to a member reads.",
     owner="matinee",
     tags=_TAGS,

@@ -85,7 +85,10 @@ def register_versions(settings: Settings) -> None:
 
 
 def write_features(settings: Settings) -> None:
-    """Put every member's rows into the online store, as the stream would."""
+    """Put every member's rows into the online store, as the stream would.
+
+    Members of even numbers played their last two titles, and rated the earlier one.
+    """
     from matinee.features.store import FeatureStore
     from matinee.features.transforms import MEMBER_ACTIVITY, MEMBER_AFFINITY, MEMBER_WATCHED
 
@@ -105,3 +108,9 @@ def write_features(settings: Settings) -> None:
     store.write_online("member_watched", pa.table(columns, schema=MEMBER_WATCHED))
     columns = [members, pa.array([list(GENRES)] * MEMBERS), pa.array([[3.0, 4.0, 3.0]] * MEMBERS), time]
     store.write_online("member_affinity", pa.table(columns, schema=MEMBER_AFFINITY))
+    even = [f"m{i}" for i in range(0, MEMBERS, 2)]
+    begun = [[f"t{title}" for title in titles[-2:]] for titles in watched()[::2]]
+    rated = [titles[:1] for titles in begun]
+    columns = {"member_id": even, "played_title_ids": begun, "rated_title_ids": rated}
+    columns["event_timestamp"] = time[: len(even)]
+    store.write_online("member_progress", pa.table(columns))

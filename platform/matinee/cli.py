@@ -9,6 +9,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import NoReturn
 
@@ -86,8 +87,29 @@ def parser() -> argparse.ArgumentParser:
     split = add("split", _split, "show or set the versions that answer a surface, with their weights")
     split.add_argument("surface", nargs="?", default="home")
     split.add_argument("weights", nargs="*", metavar="VERSION=WEIGHT")
+    split.add_argument(
+        "--member", nargs=2, metavar=("MEMBER", "CELL"), help='put a member in a cell, or "none"'
+    )
+    split.add_argument(
+        "--segment",
+        nargs=2,
+        metavar=("SEGMENT", "CELL"),
+        help='"new", "country=SE", "plays_7d<5", ... likewise',
+    )
+    split.add_argument(
+        "--shadow", nargs=2, metavar=("VERSION", "SHARE"), help="score a share of requests unseen; 0 ends it"
+    )
     split.add_argument("--who", default="cli")
     split.add_argument("--why", default="")
+
+    rollout = add("rollout", _rollout, "put a candidate in front of members, judged as it goes")
+    rollout.add_argument("action", choices=["start", "status", "stop", "list", "show"])
+    rollout.add_argument("name", nargs="?", help="start: the model; stop, show: the rollout's number")
+    rollout.add_argument("--candidate", metavar="VERSION", help="start: the version that is tried")
+    rollout.add_argument("--plan", default="canary", help="start: a preset, a TOML or a JSON file")
+    rollout.add_argument("--surface", default="home", help="start: the place in the product")
+    rollout.add_argument("--who", default="cli")
+    rollout.add_argument("--why", default="asked on the command line")
 
     features = add("features", _features, "the feature platform: its catalogue, its server, its workers")
     features.add_argument("action", choices=["catalogue", "serve", "scale"])
@@ -185,6 +207,7 @@ def _models(options: argparse.Namespace, settings: Settings) -> int:
 
 def _split(options: argparse.Namespace, settings: Settings) -> int:
     from matinee.errors import InvalidInput
+    from matinee.serving.place import Rules, Shadow
     from matinee.serving.splits import Splits
 
     splits = Splits(settings)
@@ -197,8 +220,53 @@ def _split(options: argparse.Namespace, settings: Settings) -> int:
             except ValueError:
                 raise InvalidInput(f"weight {text!r} is not VERSION=NUMBER") from None
         splits.set(options.surface, weights, who=options.who, why=options.why)
-    _show(options, {"surface": options.surface, "weights": dict(splits.current(options.surface))})
+    signed = {"who": options.who, "why": options.why}
+    for rule, put in ((options.member, splits.set_member), (options.segment, splits.set_segment)):
+        if rule:
+            put(options.surface, rule[0], None if rule[1] == "none" else rule[1], **signed)
+    if options.shadow:
+        version, share = options.shadow[0], _number(options.shadow[1])
+        splits.set_shadow(options.surface, Shadow(version=version, share=share) if share else None, **signed)
+    _show(options, {"surface": options.surface, **asdict(splits.rules().get(options.surface, Rules()))})
     return 0
+
+
+def _rollout(options: argparse.Namespace, settings: Settings) -> int:
+    from matinee.canary import rollout
+    from matinee.canary.plan import read_plan
+    from matinee.canary.store import Rollouts
+    from matinee.errors import InvalidInput
+
+    signed = {"who": options.who, "why": options.why}
+    if options.action == "start":
+        if not (options.name and options.candidate):
+            raise InvalidInput("rollout start needs a model and a candidate: rollout start rec --candidate 7")
+        plan, surface = read_plan(options.plan), options.surface
+        started = rollout.propose(
+            settings, model=options.name, candidate=options.candidate, plan=plan, surface=surface, **signed
+        )
+        _show(options, {"rollout": started.id, "surface": surface, "status": started.status})
+        return 0
+    rollouts = Rollouts(settings)
+    if options.action in ("list", "status"):
+        found = rollouts.all() if options.action == "list" else rollouts.live()
+        _show(options, {"rollouts": [each.line() for each in found]})
+        return 0
+    if not (options.name or "").isdecimal():
+        raise InvalidInput(f"rollout {options.action} needs a rollout's number: rollout {options.action} 1")
+    number = int(options.name)
+    found_one = rollouts.get(number) if options.action == "show" else rollout.stop(settings, number, **signed)
+    _show(options, found_one.shown() if options.action == "show" else found_one.line())
+    return 0
+
+
+def _number(text: str) -> float:
+    from matinee.errors import InvalidInput
+
+    try:
+        return float(text)
+    except ValueError:
+        raise InvalidInput(f"{text!r} is no number") from None
 
 
 def _features(options: argparse.Namespace, settings: Settings) -> int:

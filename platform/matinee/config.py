@@ -132,12 +132,31 @@ class Serving(Section):
     """Address the API binds; Ray Serve's proxies take it too."""
     port: int = Field(0, ge=0, le=65535)
     """0: a free one, printed at start."""
+    replicas: int = Field(1, ge=1)
+    """Processes that answer, each with all live versions in its memory; they share the port."""
     model: str = "recommender"
     """Registered model the API serves."""
     max_k: int = Field(500, ge=1)
     max_body_bytes: int = Field(1 << 20, ge=1024)
     future_tolerance_s: float = Field(300.0, ge=0)
     """How far ahead of our clock an event time may lie."""
+    deadline_ms: float = Field(500.0, gt=0)
+    """How long an answer may take; a model that takes longer is given up for something cheaper."""
+    page_cache: Literal["sqlite", "redis", "cassandra", "none"] = "sqlite"
+    """Where home pages are kept; sqlite: in the home."""
+    page_cache_address: SecretStr = SecretStr("")
+    """Redis: host:port[,option=value]; Cassandra: host:port,keyspace=NAME[,username=U,password=P]."""
+    page_ttl_s: float = Field(300.0, ge=0)
+    """How long a kept page is shown again while its member does nothing; 0: never, it only stands in."""
+    page_keep_s: float = Field(86_400.0, gt=0)
+    """How long a page can stand in where no model answers."""
+    withdrawn: tuple[str, ...] = ()
+    """Ids of titles that no answer shows; a JSON list in the environment."""
+
+    @field_validator("withdrawn", mode="before")
+    @classmethod
+    def _from_text(cls, value: object) -> object:
+        return json.loads(value) if isinstance(value, str) else value
 
 
 class Auth(Section):
@@ -229,6 +248,13 @@ class Monitoring(Section):
     """After so long an event is sure to be in the features that are served."""
 
 
+class Canary(Section):
+    """Judged rollouts."""
+
+    prometheus: str = ""
+    """Address of Prometheus, for the metrics of plans that query it."""
+
+
 class Home:
     """Where things lie in the data home. Paths only: whoever writes makes the folder.
 
@@ -257,6 +283,8 @@ class Home:
         """Configs that searches found, one file a model: the preset "tuned"."""
         self.state = root / "state.db"
         """Splits and other decisions (SQLite)."""
+        self.pages = root / "pages.db"
+        """Home pages that are kept (SQLite)."""
         self.run = root / "run"
         """What is running: addresses, pids, tokens."""
         self.logs = root / "logs"
@@ -286,6 +314,7 @@ class Settings(Section):
     auth: Auth = Auth()
     gateway: Gateway = Gateway()
     monitoring: Monitoring = Monitoring()
+    canary: Canary = Canary()
 
     @property
     def paths(self) -> Home:

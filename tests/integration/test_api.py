@@ -20,6 +20,8 @@ from matinee.events.broker import LocalBroker
 from matinee.events.kafka import ensure_topics
 from matinee.experiments.allocate import allocate
 from matinee.gateway import deployment
+from matinee.serving.pages import HomeRequest
+from matinee.serving.precompute import precompute
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 
@@ -30,7 +32,8 @@ MEMBERS = [f"m{i}" for i in range(served_home.MEMBERS)]
 class Api:
     """A client with one connection a thread."""
 
-    def __init__(self, url: str, broker: LocalBroker) -> None:
+    def __init__(self, settings: Settings, url: str, broker: LocalBroker) -> None:
+        self.settings = settings
         self.url = url
         self.broker = broker
         self._address = urlsplit(url)
@@ -66,7 +69,7 @@ def api(ray_cluster: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     served_home.make(settings)
     with LocalBroker(tmp_path_factory.mktemp("broker") / "log") as broker:
         ensure_topics(settings.kafka, broker.bootstrap)
-        yield Api(deployment.start(settings, broker.bootstrap, name=NAME), broker)
+        yield Api(settings, deployment.start(settings, broker.bootstrap, name=NAME), broker)
         deployment.stop(NAME)
 
 
@@ -85,6 +88,24 @@ def test_a_request_is_answered_by_the_champion(api: Api) -> None:
     status, _, page = api.call("POST", "/v1/recommendations", {"member_id": "m2", "k": 5})
     assert status == 200
     assert (page["answer"], page["model_version"], len(page["items"])) == ("personal", "recommender/1", 5)
+
+
+def test_a_precomputed_home_page_is_shown_until_its_member_does_something(api: Api) -> None:
+    figures = precompute(api.settings, MEMBERS, HomeRequest(member_id=""))
+    assert figures.kept == figures.members == len(MEMBERS)
+    status, _, page = api.call("GET", "/v1/members/m7/home")
+    assert (status, page["fallback"], page["answer"]) == (200, None, "personal")
+    assert page["age_s"] > 0
+    made_at = page["made_at"]
+    assert api.call("GET", "/v1/members/m7/home")[2]["made_at"] == made_at
+    assert api.call("POST", "/v1/events", event(member_id="m7"))[0] == 202
+    newer = api.call("GET", "/v1/members/m7/home")[2]
+    assert (newer["made_at"] > made_at, newer["age_s"]) == (True, 0)
+
+
+def test_titles_like_a_title(api: Api) -> None:
+    status, _, answer = api.call("GET", "/v1/titles/t4/similar?k=3")
+    assert (status, answer["by"], len(answer["items"])) == (200, "content", 3)
 
 
 def test_an_event_is_taken(api: Api) -> None:
@@ -148,6 +169,34 @@ def test_weights_change_under_load_without_a_restart_or_a_failure(api: Api) -> N
     assert _started(api) == born
 
 
+def test_weights_changed_every_second_fail_no_request(api: Api) -> None:
+    """Twenty seconds under load; each change is applied within a second of the answer to it."""
+    api.call("PUT", "/v1/splits/row", {"weights": {"1": 1, "2": 1}, "who": "t", "why": "load both"})
+    while api.call("GET", "/v1/splits/row")[2]["applied"] != {"1": 0.5, "2": 0.5}:
+        time.sleep(0.1)
+    stop, statuses = threading.Event(), []
+
+    def load(member: str) -> None:
+        while not stop.is_set():
+            body = {"member_id": member, "surface": "row"}
+            statuses.append(api.call("POST", "/v1/recommendations", body)[0])
+
+    with ThreadPoolExecutor(4) as pool:
+        for member in MEMBERS[:4]:
+            pool.submit(load, member)
+        for second in range(20):
+            weights = {"1": (second % 4 + 1) / 5, "2": (4 - second % 4) / 5}
+            api.call("PUT", "/v1/splits/row", {"weights": weights, "who": "t", "why": f"second {second}"})
+            changed = time.monotonic()
+            while api.call("GET", "/v1/splits/row")[2]["applied"] != pytest.approx(weights):
+                assert time.monotonic() - changed < 1
+                time.sleep(0.05)
+            time.sleep(max(0.0, 1 - (time.monotonic() - changed)))
+        stop.set()
+    assert len(statuses) > 200
+    assert set(statuses) == {200}
+
+
 BROKEN: list[tuple[str, str, Any, str, int]] = [
     ("POST", "/v1/recommendations", b"{", "application/json", 400),
     ("POST", "/v1/recommendations", {"member_id": 5}, "application/json", 422),
@@ -184,11 +233,11 @@ def test_a_chunked_body_is_counted_while_it_is_read(api: Api) -> None:
     assert "accepted: up to 1048576 bytes" in document["detail"]
 
 
-def test_another_port_than_serve_has_is_refused(api: Api, settings: Settings) -> None:
-    port = deployment.available_port("127.0.0.1", 0)
+def test_a_port_in_use_is_refused(api: Api, settings: Settings) -> None:
+    port = urlsplit(api.url).port
     other = settings.model_copy(update={"serving": settings.serving.model_copy(update={"port": port})})
-    with pytest.raises(ConfigError, match="already serves on port"):
-        deployment.start(other, "127.0.0.1:9")
+    with pytest.raises(ConfigError, match=f"serving.port is {port}.*in use"):
+        deployment.start(other, "127.0.0.1:9", name="another")
 
 
 def test_without_the_broker_events_are_refused_and_rankings_go_on(api: Api) -> None:

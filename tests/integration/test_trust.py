@@ -129,7 +129,12 @@ def test_from_what_was_served_to_a_broken_bound(home: Settings) -> None:
 
     found = check_consistency(home)
     assert (found.decision, found.below) == ("agree", [])
-    assert {view.view for view in found.views} == {"member_activity", "member_watched", "member_affinity"}
+    assert {view.view for view in found.views} == {
+        "member_activity",
+        "member_watched",
+        "member_affinity",
+        "member_progress",
+    }
     for view in found.views:
         assert (view.compared, view.empty, view.behind) == (len(MEMBERS), 1, 0)
         assert all(each.share == 1 for each in view.features)

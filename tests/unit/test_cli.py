@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import served_home
 
 from matinee import cli
+from matinee.config import load_settings
 
 
 def test_bad_usage_is_one_line_and_exit_2(capsys: pytest.CaptureFixture[str]) -> None:
@@ -107,3 +109,70 @@ def test_a_key_is_made_listed_and_revoked(capsys: pytest.CaptureFixture[str], tm
     assert cli.main(["keys", "revoke", "--home", str(tmp_path)]) == 2
     assert cli.main(["keys", "create", "--home", str(tmp_path)]) == 2
     assert "why is empty" in capsys.readouterr().err
+
+
+def test_splits_and_their_rules_on_the_command_line(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    common = ["--home", str(tmp_path), "--json", "--who", "ana", "--why", "try"]
+    for more in (
+        ["3=9", "4=1"],
+        ["--member", "m1", "v4"],
+        ["--segment", "country=SE", "v4"],
+        ["--shadow", "5", "0.25"],
+    ):
+        assert cli.main(["split", "home", *more, *common]) == 0
+    shown = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert shown == {
+        "surface": "home",
+        "weights": {"3": 0.9, "4": 0.1},
+        "trial": None,
+        "members": {"m1": "v4"},
+        "segments": {"country=SE": "v4"},
+        "shadow": {"version": "5", "share": 0.25},
+    }
+    assert cli.main(["split", "home", "--member", "m1", "none", *common]) == 0
+    assert cli.main(["split", "home", "--shadow", "5", "0", *common]) == 0
+    shown = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (shown["members"], shown["shadow"]) == ({}, None)
+    assert cli.main(["split", "home", "--shadow", "5", "much", *common]) == 2
+    assert "'much' is no number" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["start", "recommender"], "needs a model and a candidate"),
+        (["start", "rec", "--candidate", "2"], "model 'rec' is not served; 'recommender' is"),
+        (["start", "recommender", "--candidate", "2", "--plan", "no.toml"], "plan 'no.toml'"),
+        (["show", "x"], "needs a rollout's number"),
+        (["show", "3"], "rollout 3 does not exist"),
+        (["stop", "3"], "rollout 3 does not exist"),
+    ],
+)
+def test_a_rollout_that_cannot_be_is_one_line(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, arguments: list[str], said: str
+) -> None:
+    assert cli.main(["rollout", *arguments, "--home", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert said in error
+
+
+def test_a_rollout_on_the_command_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    settings = load_settings({"home": str(tmp_path)}, environment={})
+    served_home.register_versions(settings)
+    common = ["--home", str(tmp_path), "--json"]
+    assert cli.main(["rollout", "start", "recommender", "--candidate", "2", "--plan", "canary", *common]) == 0
+    number = json.loads(capsys.readouterr().out)["rollout"]
+    for action in ("status", "list"):
+        assert cli.main(["rollout", action, *common]) == 0
+        (line,) = json.loads(capsys.readouterr().out)["rollouts"]
+        assert (line["id"], line["baseline"], line["candidate"], line["plan"]) == (number, "1", "2", "canary")
+    assert cli.main(["rollout", "stop", str(number), "--who", "bo", "--why", "enough", *common]) == 0
+    assert json.loads(capsys.readouterr().out)["status"] == "stop"
+    assert cli.main(["rollout", "show", str(number), *common]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert [(each["action"], each["who"]) for each in shown["decisions"]] == [("stop", "bo")]
+    assert cli.main(["rollout", "status", *common]) == 0
+    assert json.loads(capsys.readouterr().out) == {"rollouts": []}

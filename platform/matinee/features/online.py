@@ -29,6 +29,8 @@ class MemberState:
         watched_times: microseconds of each of those first watches.
         features: dense values by name, as `vectors.member_vector` orders and rounds them.
         event_time: the member's latest event of any type, microseconds.
+        begun_title_ids: titles played lately and not rated, the latest first. How far each was watched
+            is in no feature: a title that was watched to its end and not rated is among them.
     """
 
     member_id: str
@@ -36,6 +38,7 @@ class MemberState:
     watched_times: Sequence[int]
     features: Mapping[str, float]
     event_time: int
+    begun_title_ids: Sequence[str] = ()
 
 
 class OnlineReader:
@@ -111,6 +114,7 @@ class OnlineReader:
             watched_times=found.get("watched_times") or [],
             features=features,
             event_time=found["last_event_time"],
+            begun_title_ids=_begun(found),
         )
 
     def check(self) -> None:
@@ -120,6 +124,11 @@ class OnlineReader:
             Unavailable: it does not.
         """
         self.raw("")
+
+
+def _begun(found: Mapping[str, Any]) -> list[str]:
+    rated = set(found.get("rated_title_ids") or ())
+    return [title_id for title_id in reversed(found.get("played_title_ids") or ()) if title_id not in rated]
 
 
 def _number(value: float | None) -> float:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
@@ -24,6 +25,18 @@ def run(
         return []
     import ray.data
 
+    with quiet():
+        data = ray.data.from_items(list(items), override_num_blocks=len(items))
+        mapped = data.map_batches(function, batch_size=1, batch_format="pyarrow")
+        rows: list[dict[str, Any]] = mapped.take_all()
+    return rows
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Ray Data without progress bars and chatter; Ray is connected."""
+    import ray.data
+
     console = logging.getLogger("ray.data")
     level = console.level
     console.setLevel(logging.ERROR)
@@ -31,12 +44,9 @@ def run(
         warnings.simplefilter("ignore", DeprecationWarning)
         try:
             ray.data.DataContext.get_current().enable_progress_bars = False
-            data = ray.data.from_items(list(items), override_num_blocks=len(items))
-            mapped = data.map_batches(function, batch_size=1, batch_format="pyarrow")
-            rows: list[dict[str, Any]] = mapped.take_all()
+            yield
         finally:
             console.setLevel(level)
-    return rows
 
 
 def processes() -> int:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import time
+import asyncio
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 import orjson
@@ -14,7 +15,7 @@ from fastapi import Depends, FastAPI, Request, Response
 from matinee.config import Settings
 from matinee.errors import InvalidInput, NotFound
 from matinee.events.encode import rfc3339
-from matinee.gateway import guard, problems
+from matinee.gateway import guard, pages, problems, rollouts
 from matinee.gateway.bodies import json_only
 from matinee.gateway.guard import allow, bound_to, permit
 from matinee.gateway.intake import MAX_EVENTS, BrokenJson, Intake, Received
@@ -32,16 +33,21 @@ from matinee.gateway.messages import (
 )
 from matinee.gateway.metrics import MEDIA_TYPE, Metrics, Pipeline
 from matinee.gateway.problems import Problem, problem, shown
-from matinee.gateway.shedding import Pool
 from matinee.registry.mlflow import Registry
 from matinee.serving.exposures import ExposureLog
+from matinee.serving.page_cache import PageCache
+from matinee.serving.place import Rules
 from matinee.serving.rank import Filters
 from matinee.serving.recommender import Answer, Recommender
 from matinee.serving.recommender import Request as Ask
 from matinee.serving.splits import Splits
+from matinee.serving.surfaces import Surfaces
 
-SCORING_THREADS = 2
-"""Rankings computed at a time: scoring holds a core."""
+PAGE_THREADS = 32
+"""Pages worked on at a time: those that wait for a model are scored together."""
+
+READING_THREADS = 2
+"""Reads of features alone, at a time."""
 
 DOOR_THREADS = 16
 """Posts that may wait for the broker at a time; rankings never wait behind them."""
@@ -55,6 +61,7 @@ class Parts:
 
     Args:
         close: releases what the parts hold; called once, after the last request.
+        cache: of home pages; None: none is kept.
     """
 
     recommender: Recommender
@@ -64,6 +71,7 @@ class Parts:
     registry: Registry
     pipeline: Pipeline
     close: Callable[[], None]
+    cache: PageCache | None = None
 
 
 def build_app(settings: Settings, parts: Parts) -> FastAPI:
@@ -73,22 +81,27 @@ def build_app(settings: Settings, parts: Parts) -> FastAPI:
         settings: limits and the served model's name.
         parts: serving and the event door, not started yet.
     """
-    scoring = Pool(SCORING_THREADS, "scoring")
-    door = Pool(DOOR_THREADS, "door")
+    reading = ThreadPoolExecutor(READING_THREADS, thread_name_prefix="reading")
+    door = ThreadPoolExecutor(DOOR_THREADS, thread_name_prefix="door")
     layers = Layers(settings)
+    surfaces = Surfaces(settings, parts.recommender, parts.exposures, threads=PAGE_THREADS, cache=parts.cache)
     metrics = Metrics(
         exposures=lambda: (parts.exposures.sent, parts.exposures.dropped),
         splits=parts.recommender.live_splits,
         copies=parts.recommender.titles.ages,
+        answers=lambda: surfaces.ladder.answered,
+        hanging=lambda: surfaces.ladder.lost,
+        shadows=parts.recommender.shadows_so_far,
     )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await _on(door, parts.recommender.start)
         yield
+        surfaces.close()
         await _on(door, parts.close)
         await layers.close()
-        scoring.shutdown()
+        reading.shutdown()
         door.shutdown()
 
     app = FastAPI(
@@ -111,14 +124,7 @@ def build_app(settings: Settings, parts: Parts) -> FastAPI:
     async def recommend(body: RecommendationRequest, request: Request) -> Response:
         """The best titles for a member, from the version their surface's split gives them."""
         permit(request, body.member_id)
-
-        def work() -> Answer:
-            start = time.perf_counter()
-            answer = parts.recommender.recommend(_ask(body))
-            parts.exposures.put(answer, latency_ms=(time.perf_counter() - start) * 1e3)
-            return answer
-
-        return _json(_recommendations(await _on(scoring, work)))
+        return _json(_recommendations(await surfaces.recommend(_ask(body))))
 
     @app.post(
         "/v1/events",
@@ -137,6 +143,7 @@ def build_app(settings: Settings, parts: Parts) -> FastAPI:
         except BrokenJson as failure:
             metrics.events(accepted=0, rejected=1)
             return problem(path, 400, str(failure))
+        surfaces.touch(received.member_ids)
         refused = [(str(i), reason) for i, reason in enumerate(received.reasons) if reason is not None]
         accepted = len(received.reasons) - len(refused)
         metrics.events(accepted=accepted, rejected=len(refused))
@@ -153,7 +160,7 @@ def build_app(settings: Settings, parts: Parts) -> FastAPI:
     )
     async def member_features(member_id: str) -> Response:
         """What the online feature store holds for a member at this moment."""
-        features = await _on(scoring, lambda: parts.recommender.member_features(member_id))
+        features = await _on(reading, lambda: parts.recommender.member_features(member_id))
         if features is None:
             raise NotFound(f"member {shown(member_id)} has no features")
         event_time = _time(features.get("last_event_time"))
@@ -207,6 +214,9 @@ def build_app(settings: Settings, parts: Parts) -> FastAPI:
 
         return _json(await _on(door, work))
 
+    pages.install(app, surfaces)
+    rollouts.install(app, settings)
+
     @app.get("/healthz", response_model=Health, openapi_extra=allow())
     async def healthz() -> Response:
         """The process answers."""
@@ -215,7 +225,7 @@ def build_app(settings: Settings, parts: Parts) -> FastAPI:
     @app.get("/readyz", response_model=Health, responses=_problems(503), openapi_extra=allow())
     async def readyz() -> Response:
         """A version is live and features can be read."""
-        await _on(scoring, parts.recommender.check_ready)
+        await _on(reading, parts.recommender.check_ready)
         return _json({"status": "ok"})
 
     @app.get(
@@ -229,13 +239,13 @@ def build_app(settings: Settings, parts: Parts) -> FastAPI:
         pipeline = await parts.pipeline.text()
         return Response(metrics.text() + pipeline, headers={"content-type": MEDIA_TYPE})
 
-    layers.install(app, metrics=metrics, pages=scoring, events=door)
+    layers.install(app, metrics=metrics)
     _problems_in_openapi(app, settings.serving.max_k)
     return app
 
 
-async def _on(pool: Pool, work: Callable[[], T]) -> T:
-    return await pool.run(work)
+async def _on(pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+    return await asyncio.get_running_loop().run_in_executor(pool, work)
 
 
 def _json(value: object, status: int = 200) -> Response:
@@ -249,6 +259,7 @@ def _ask(body: RecommendationRequest) -> Ask:
         member_id=body.member_id,
         k=body.k,
         surface=body.surface,
+        context=body.context,
         filters=Filters(
             max_maturity=filters.max_maturity,
             languages=filters.languages,
@@ -270,6 +281,8 @@ def _recommendations(answer: Answer) -> dict[str, Any]:
         "reason": answer.reason,
         "time": _time(answer.time),
         "features_time": _time(answer.features_time),
+        "age_s": 0.0 if answer.made_at is None else (answer.time - answer.made_at) / 1e6,
+        "fallback": answer.fallback,
         "items": [
             {
                 "title_id": candidate.title_id,
@@ -298,9 +311,11 @@ def _events_answer(received: Received) -> dict[str, Any]:
 
 def _split_state(parts: Parts, surface: str) -> dict[str, Any]:
     history = parts.splits.history(surface)
+    rules = asdict(parts.splits.rules().get(surface, Rules()))
     return {
         "surface": surface,
-        "weights": dict(history[0].weights) if history else {},
+        "weights": rules.pop("weights"),
+        "rules": rules,
         "applied": dict(parts.recommender.weights(surface)),
         "history": [
             {

@@ -14,6 +14,8 @@ from matinee.gateway.intake import Intake
 from matinee.gateway.metrics import Pipeline
 from matinee.registry.mlflow import Registry
 from matinee.serving.exposures import ExposureLog
+from matinee.serving.page_cache import PageCache
+from matinee.serving.page_stores import page_store
 from matinee.serving.recommender import Recommender
 from matinee.serving.splits import Splits
 
@@ -27,8 +29,9 @@ def assemble(settings: Settings, bootstrap: str, monitor: Any = None) -> FastAPI
     """
     producer = EventProducer(settings.kafka, bootstrap)
     exposures = ExposureLog(producer, settings.kafka.exposures_topic)
-    recommender = Recommender(settings)
+    recommender = Recommender(settings, exposures)
     splits = Splits(settings)
+    store = page_store(settings)
 
     def close() -> None:
         recommender.close()
@@ -44,6 +47,7 @@ def assemble(settings: Settings, bootstrap: str, monitor: Any = None) -> FastAPI
         registry=Registry(settings),
         pipeline=Pipeline(partial(_gauges, monitor) if monitor is not None else None),
         close=close,
+        cache=PageCache(store, ttl_s=settings.serving.page_ttl_s) if store is not None else None,
     )
     return build_app(settings, parts)
 

@@ -16,9 +16,6 @@ from matinee.serving import deployments
 APPLICATION = "matinee"
 """Name of the Serve application."""
 
-KEEP_ALIVE_S = 300
-"""How long the proxy keeps an idle connection: longer than clients do, so none is cut under a request."""
-
 NAMESPACE = "matinee"
 MONITOR = "monitor"
 
@@ -40,43 +37,37 @@ def application(settings: Settings, bootstrap: str, monitor: Any = None, *, repl
 def start(settings: Settings, bootstrap: str, *, monitor: Any = None, name: str = APPLICATION) -> str:
     """Run the API on the connected Ray cluster; returns its address once it answers.
 
-    Serve runs once on a cluster: where it already does, its address is kept, and an application of
-    the same name is replaced.
+    Replicas listen themselves. An application of the same name is replaced: where it has the same port,
+    without a moment in which nobody listens.
 
     Args:
-        settings: `serving.host` and `serving.port`; port 0 takes a free one.
+        settings: `serving.host`, `serving.port` and `serving.replicas`; port 0 takes a free one.
         bootstrap: the Kafka broker's address.
         monitor: actor handle with `metrics`, whose text `/metrics` shows; or None.
-        name: the Serve application's name; another than the default is served under /<name>.
+        name: the Serve application's name.
 
     Raises:
-        ConfigError: the port is in use, Serve already runs on another one, or the address is not loopback
-            and there is no authentication.
+        ConfigError: the port is in use, or the address is not loopback and there is no authentication.
     """
     from ray import serve
     from ray.serve.schema import LoggingConfig
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    host = settings.serving.host
     auth.check(settings)
-    address = _running_address()
-    port = None if address is None else address[1]
-    if port is None:
-        port = available_port(host, settings.serving.port)
+    if not _runs():
         serve.start(
-            proxy_location="HeadOnly",
-            http_options={"host": host, "port": port, "keep_alive_timeout_s": KEEP_ALIVE_S},
+            proxy_location="Disabled",
             logging_config=LoggingConfig(log_level="WARNING", enable_access_log=False),
         )
-    elif settings.serving.port not in (0, port):
-        raise ConfigError(
-            f"serving.port is {settings.serving.port}, but this cluster already serves on port {port}; "
-            f"use 0 or {port}"
-        )
-    prefix = "/" if name == APPLICATION else f"/{name}"
-    serve.run(application(settings, bootstrap, monitor), name=name, route_prefix=prefix)
+    host, port = settings.serving.host, settings.serving.port
+    if not port or name not in serve.status().applications:
+        port = available_port(host, port)
+    api = deployments.listening(
+        partial(assemble, settings, bootstrap, monitor), host, port, replicas=settings.serving.replicas
+    )
+    serve.run(api, name=name, route_prefix=None)
     shown = "127.0.0.1" if host in ("0.0.0.0", "") else host
-    return f"http://{shown}:{port}{prefix.rstrip('/')}"
+    return f"http://{shown}:{port}"
 
 
 def stop(name: str = APPLICATION, *, cluster_ends: bool = False) -> None:
@@ -116,6 +107,12 @@ def named_monitor() -> Any:
         return ray.get_actor(MONITOR, namespace=NAMESPACE)
     except ValueError:
         return None
+
+
+def _runs() -> bool:
+    from ray.serve.context import _get_global_client
+
+    return _get_global_client(raise_if_no_controller_running=False) is not None
 
 
 def _running_address() -> tuple[str, int] | None:

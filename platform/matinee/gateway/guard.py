@@ -24,7 +24,7 @@ from matinee.gateway.auth import Authenticator
 from matinee.gateway.limits import Limits
 from matinee.gateway.principal import Principal, Refusal
 from matinee.gateway.problems import MEDIA_TYPE, of_failure, problem, shown
-from matinee.gateway.shedding import RETRY_AFTER_S, Pool, Traffic
+from matinee.gateway.shedding import RETRY_AFTER_S, Flights, Traffic
 
 EXTENSION = "x-matinee-scopes"
 """Where a route's operation says whom it lets in."""
@@ -60,7 +60,7 @@ class Guard:
         route: method and template.
         scopes: whom it lets in; empty: everyone.
         traffic: how urgent it is.
-        pool: whose threads do the route's work.
+        flights: the requests that it shares the machine with.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Guard:
         route: str,
         scopes: frozenset[str],
         traffic: Traffic,
-        pool: Pool,
+        flights: Flights,
         gateway: Gateway,
         auth: Authenticator,
         limits: Limits,
@@ -79,7 +79,7 @@ class Guard:
         self._route = route
         self._scopes = scopes
         self._traffic: Traffic = traffic
-        self._pool = pool
+        self._flights = flights
         self._queue_s = gateway.queue_s
         self._request_s = gateway.request_s
         self._auth = auth
@@ -103,8 +103,9 @@ class Guard:
             await send(message)
 
         try:
-            async with asyncio.timeout(self._request_s) as deadline:
-                await self._app(scope, receive, watched)
+            with self._flights.one():
+                async with asyncio.timeout(self._request_s) as deadline:
+                    await self._app(scope, receive, watched)
         except TimeoutError:
             if started or not deadline.expired():
                 raise
@@ -136,18 +137,18 @@ class Guard:
             if asked != caller.member_id:
                 return problem(path, 403, _not_yours(asked))
         traffic = "batch" if caller.kind == "batch" and self._traffic == "page" else self._traffic
-        decision = self._pool.admit(traffic, self._queue_s)
+        decision = self._flights.admit(traffic, self._queue_s)
         return None if decision.admit else _busy(path, decision.reason)
 
 
 def install(
-    app: FastAPI, gateway: Gateway, auth: Authenticator, limits: Limits, *, pages: Pool, events: Pool
+    app: FastAPI, gateway: Gateway, auth: Authenticator, limits: Limits, *, pages: Flights, events: Flights
 ) -> None:
     """Put a guard before every route of the application; call it once all are declared.
 
     Args:
-        pages: the threads that work for pages, whose queue sheds them.
-        events: the threads that work for events.
+        pages: the requests that wait for a core.
+        events: those that wait for the broker.
 
     Raises:
         ValueError: a route does not say whom it lets in.
@@ -162,7 +163,7 @@ def install(
                 route=f"{min(route.methods or ())} {route.path}",
                 scopes=frozenset(declared[EXTENSION]),
                 traffic=declared[TRAFFIC],
-                pool=events if declared[TRAFFIC] == "event" else pages,
+                flights=events if declared[TRAFFIC] == "event" else pages,
                 gateway=gateway,
                 auth=auth,
                 limits=limits,

@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -48,11 +48,13 @@ class Received:
         single: one object was posted, not a list.
         event_ids: per event, given or made here; None where what was posted is no object.
         reasons: per event, why it was refused; None where it was accepted.
+        member_ids: of the accepted ones.
     """
 
     single: bool
     event_ids: Sequence[str | None]
     reasons: Sequence[str | None]
+    member_ids: Collection[str]
 
 
 class Titles:
@@ -122,10 +124,11 @@ class Intake:
         now = time.time_ns() // 1000
         payloads, event_ids = _stamped(items, now)
         parsed = self._rules().parse(payloads, now=now)
-        if parsed.events.num_rows:
+        member_ids = parsed.events["member_id"].to_pylist()
+        if member_ids:
             self._producer.send_wait(
                 self._settings.kafka.events_topic,
-                parsed.events["member_id"].to_pylist(),
+                member_ids,
                 encode(parsed.events),
                 timeout_s=SEND_TIMEOUT_S,
             )
@@ -135,7 +138,7 @@ class Intake:
         self._bury(
             [replace(rejected, payload=_original(items[rejected.row])) for rejected in parsed.rejected]
         )
-        return Received(single=single, event_ids=event_ids, reasons=reasons)
+        return Received(single=single, event_ids=event_ids, reasons=reasons, member_ids=frozenset(member_ids))
 
     def _read(self, body: bytes) -> tuple[list[Any], bool]:
         try:

@@ -14,7 +14,7 @@ from matinee.gateway.bodies import BodyLimit
 from matinee.gateway.envelope import Envelope, access_log
 from matinee.gateway.limits import Limits
 from matinee.gateway.metrics import Metrics
-from matinee.gateway.shedding import Pool
+from matinee.gateway.shedding import Flights
 
 
 class Layers:
@@ -38,18 +38,14 @@ class Layers:
 
             self._tracer = tracing.provider(endpoint)
 
-    def install(self, app: FastAPI, *, metrics: Metrics, pages: Pool, events: Pool) -> None:
+    def install(self, app: FastAPI, *, metrics: Metrics) -> None:
         """Wrap the application; call it once all routes are declared.
-
-        Args:
-            pages: the threads that work for pages; their queue sheds them.
-            events: the threads that work for events.
 
         Raises:
             ValueError: a route does not say whom it lets in.
         """
         gateway = self._settings.gateway
-        guard.install(app, gateway, self._auth, self._limits, pages=pages, events=events)
+        guard.install(app, gateway, self._auth, self._limits, pages=Flights(), events=Flights())
         app.add_middleware(BodyLimit, limit=self._settings.serving.max_body_bytes, seconds=gateway.body_s)
         if gateway.cors_origins:
             app.add_middleware(

@@ -10,6 +10,11 @@ from matinee.schema import EventType
 
 MemberId = Annotated[str, Field(min_length=1, max_length=256)]
 Name = Annotated[str, Field(min_length=1, max_length=128)]
+ColdReason = Literal["unknown_member", "no_known_titles", "features_unavailable", "model_unavailable"]
+FALLBACK = (
+    "What stood in for the version's own scores: part:NAME (a model inside it), cached (an earlier page), "
+    "popular; null: nothing."
+)
 
 
 class Body(BaseModel):
@@ -36,6 +41,9 @@ class RecommendationRequest(Body):
     k: int = Field(20, description="Most titles of the answer; at least 1.", json_schema_extra={"minimum": 1})
     surface: Name = Field("home", description="The place in the product; splits are per surface.")
     filters: TitleFilters = TitleFilters()
+    context: dict[Name, Name] = Field(
+        {}, max_length=16, description="What is known of the request, for segments of the split."
+    )
 
 
 class Item(BaseModel):
@@ -59,11 +67,11 @@ class Recommendations(BaseModel):
     model_version: str
     cell: str
     answer: Literal["personal", "cold_start"]
-    reason: Literal["unknown_member", "no_known_titles", "features_unavailable"] | None = Field(
-        description="Why the answer is a cold start."
-    )
+    reason: ColdReason | None = Field(description="Why the answer is a cold start.")
     time: str = Field(description="When the ranking was made, RFC 3339.")
     features_time: str | None = Field(description="The member's latest event that counted, RFC 3339.")
+    age_s: float = Field(description="Seconds since what the ranking was made from was scored.")
+    fallback: str | None = Field(description=FALLBACK)
     items: list[Item]
 
 
@@ -155,6 +163,7 @@ class SplitState(BaseModel):
     weights: dict[str, float] = Field(description="Decided shares by version; empty: the champion serves.")
     applied: dict[str, float] = Field(description="Shares that the answering replica applies at this moment.")
     history: list[SplitChange] = Field(description="Newest first.")
+    rules: dict[str, Any] = Field(description="The trial, the overrides and the shadow in force beside it.")
 
 
 class Health(BaseModel):

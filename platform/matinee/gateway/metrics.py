@@ -29,6 +29,9 @@ class Metrics:
         exposures: gives (sent, dropped) so far.
         splits: gives version to share by surface.
         copies: gives the age in seconds of each copy of a title view.
+        answers: gives the answers so far of each rung of the ladder.
+        hanging: gives the threads that hang in a model.
+        shadows: gives (made, dropped) so far.
     """
 
     def __init__(
@@ -37,11 +40,17 @@ class Metrics:
         exposures: Callable[[], tuple[int, int]],
         splits: Callable[[], Mapping[str, Mapping[str, float]]],
         copies: Callable[[], Mapping[str, float]] = dict,
+        answers: Callable[[], Mapping[str, int]] = dict,
+        hanging: Callable[[], int] = int,
+        shadows: Callable[[], tuple[int, int]] = lambda: (0, 0),
     ) -> None:
         self._registry = CollectorRegistry()
         self._exposures = exposures
         self._splits = splits
         self._copies = copies
+        self._answers = answers
+        self._hanging = hanging
+        self._shadows = shadows
         self._requests = Counter(
             "matinee_requests", "Requests answered.", ("route", "method", "status"), registry=self._registry
         )
@@ -82,6 +91,9 @@ class Metrics:
         sent, dropped = self._exposures()
         yield CounterMetricFamily("matinee_exposures_sent", "Exposures the broker took.", sent)
         yield CounterMetricFamily("matinee_exposures_dropped", "Exposures lost before the broker.", dropped)
+        made, dropped = self._shadows()
+        yield CounterMetricFamily("matinee_shadows_made", "Answers of shadow versions.", made)
+        yield CounterMetricFamily("matinee_shadows_dropped", "Requests a shadow did not answer.", dropped)
         weights = GaugeMetricFamily(
             "matinee_split_weight",
             "Share of a version; surface *: where no split is set.",
@@ -99,6 +111,15 @@ class Metrics:
         for view, age in self._copies().items():
             ages.add_metric((view,), age)
         yield ages
+        rungs = CounterMetricFamily(
+            "matinee_answers", "Answers of pages and lists, by what gave them.", labels=("rung",)
+        )
+        for rung, count in self._answers().items():
+            rungs.add_metric((rung,), count)
+        yield rungs
+        yield GaugeMetricFamily(
+            "matinee_hanging_threads", "Threads given up in a model that has not returned.", self._hanging()
+        )
 
     def text(self) -> str:
         """The scrape."""

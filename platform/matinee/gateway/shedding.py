@@ -7,13 +7,11 @@ stands may not.
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections import deque
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal
 
 Traffic = Literal["page", "event", "batch", "control"]
 
@@ -33,26 +31,20 @@ MEMORY = 0.02
 RETRY_AFTER_S = 1.0
 SMOOTHING = 0.05
 
-T = TypeVar("T")
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Queue:
-    """A pool's queue at a moment.
+    """The requests that are worked on at a moment, whether they wait or run.
 
     Args:
-        length: work that waits.
-        oldest_s: how long the first of it does.
-        standing: share of the latest requests that found work waiting.
-        run_s: what a piece of work takes on average.
-        threads: how many are done at a time.
+        length: how many.
+        standing: share of the latest requests that found others.
+        pace_s: time from one answer to the next while there is work.
     """
 
     length: int
-    oldest_s: float
     standing: float
-    run_s: float
-    threads: int
+    pace_s: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,7 +66,7 @@ def decide(queue: Queue, traffic: Traffic, most_s: float) -> Decision:
     """
     if not queue.length:
         return ADMIT
-    expected = max(queue.oldest_s, queue.length * queue.run_s / queue.threads)
+    expected = queue.length * queue.pace_s
     bound = most_s * PATIENCE[traffic] * (BURST if queue.standing < STANDING else 1.0)
     if expected <= bound:
         return ADMIT
@@ -85,66 +77,37 @@ def decide(queue: Queue, traffic: Traffic, most_s: float) -> Decision:
     )
 
 
-class _Ticket:
-    __slots__ = ("gone", "time")
+class Flights:
+    """The requests that share a resource, and their pace. Call it from the event loop.
 
-    def __init__(self, now: float) -> None:
-        self.time = now
-        self.gone = False
-
-
-class Pool:
-    """Threads that do what would hold up the event loop, and the measure of their queue.
-
-    Args:
-        threads: how many.
-        name: of the threads.
+    The pace is that of answers, so work that is done several at a time counts for what it is.
     """
 
-    def __init__(self, threads: int, name: str) -> None:
-        self._threads = threads
-        self._executor = ThreadPoolExecutor(threads, thread_name_prefix=name)
-        self._tickets: deque[_Ticket] = deque()
+    def __init__(self) -> None:
+        self._length = 0
         self._standing = 0.0
-        self._run_s = 0.0
-
-    async def run(self, work: Callable[[], T]) -> T:
-        """Do `work` on a thread; call it from the event loop."""
-        ticket = _Ticket(time.perf_counter())
-        self._tickets.append(ticket)
-
-        def timed() -> T:
-            ticket.gone = True
-            start = time.perf_counter()
-            try:
-                return work()
-            finally:
-                self._run_s += SMOOTHING * (time.perf_counter() - start - self._run_s)
-
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._executor, timed)
-        finally:
-            ticket.gone = True
+        self._pace_s = 0.0
+        self._last = 0.0
 
     def admit(self, traffic: Traffic, most_s: float) -> Decision:
-        """Decide about a request that comes now; call it once for each, from the event loop."""
-        queue = self.queue()
-        self._standing += MEMORY * ((queue.length > 0) - self._standing)
-        return decide(queue, traffic, most_s)
+        """Decide about a request that comes now; call it once for each."""
+        self._standing += MEMORY * ((self._length > 0) - self._standing)
+        return decide(self.queue(), traffic, most_s)
 
     def queue(self) -> Queue:
-        """The queue now; call it from the event loop."""
-        tickets = self._tickets
-        while tickets and tickets[0].gone:
-            tickets.popleft()
-        return Queue(
-            length=len(tickets),
-            oldest_s=time.perf_counter() - tickets[0].time if tickets else 0.0,
-            standing=self._standing,
-            run_s=self._run_s,
-            threads=self._threads,
-        )
+        """The queue now."""
+        return Queue(length=self._length, standing=self._standing, pace_s=self._pace_s)
 
-    def shutdown(self) -> None:
-        """Wait for what runs, and end the threads."""
-        self._executor.shutdown()
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """A request that was admitted, from its beginning to its answer."""
+        if not self._length:
+            self._last = time.perf_counter()
+        self._length += 1
+        try:
+            yield
+        finally:
+            self._length -= 1
+            now = time.perf_counter()
+            self._pace_s += SMOOTHING * (now - self._last - self._pace_s)
+            self._last = now

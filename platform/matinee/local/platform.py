@@ -28,7 +28,7 @@ class Platform:
     Attributes:
         bootstrap: the Kafka broker's address.
         stream: handle of the streaming features' supervisor.
-        monitor: handle of the monitor, once `serve` was called.
+        monitor: handle of the monitor, once `serve` was called; `rollouts`: of the rollouts' controller.
         url: the API's address, once `serve` was called.
     """
 
@@ -37,6 +37,7 @@ class Platform:
         self.bootstrap = ""
         self.stream: Any = None
         self.monitor: Any = None
+        self.rollouts: Any = None
         self.url = ""
         self.ray_address = ""
         self._stack = ExitStack()
@@ -59,14 +60,17 @@ class Platform:
         self._stack.close()
 
     def serve(self) -> str:
-        """Start the monitor and the API; returns the API's address."""
+        """Start the monitor, the rollouts' controller and the API; returns the API's address."""
         import ray
 
+        from matinee.canary import rollout
         from matinee.gateway import deployment
         from matinee.monitoring import monitor
 
         self.monitor = monitor.start(self.settings, self.bootstrap, self.stream)
         self._stack.callback(_quietly, lambda: ray.get(self.monitor.stop.remote(), timeout=30))
+        self.rollouts = rollout.start(self.settings, self.bootstrap)
+        self._stack.callback(_quietly, lambda: ray.get(self.rollouts.stop.remote(), timeout=30))
         self.url = deployment.start(self.settings, self.bootstrap, monitor=self.monitor)
         own = not self.settings.ray_address
         self._stack.callback(_quietly, lambda: deployment.stop(cluster_ends=own))

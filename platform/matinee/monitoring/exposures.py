@@ -44,11 +44,32 @@ EXPOSURE_SCHEMA = pa.schema(
         ),
         pa.field("features", pa.map_(pa.string(), pa.float64()), nullable=False),
         pa.field("latency_ms", pa.float64()),
+        pa.field("fallback", pa.string()),
+        pa.field("made_at", TIMESTAMP),
+        pa.field(
+            "rows",
+            pa.list_(
+                pa.struct(
+                    [
+                        pa.field("kind", pa.string(), nullable=False),
+                        pa.field("because", pa.string()),
+                        pa.field("first", pa.int32(), nullable=False),
+                        pa.field("count", pa.int32(), nullable=False),
+                    ]
+                )
+            ),
+        ),
+        pa.field("shadow_of", pa.string()),
         pa.field("partition", pa.int32(), nullable=False),
         pa.field("offset", pa.int64(), nullable=False),
     ]
 )
-"""One answered request a row. `features`: what the model knew of the member; null where it knew nothing."""
+"""One answered request a row. `features`: what the model knew of the member; null where it knew nothing.
+`fallback`: what stood in for the version's own scores; null: nothing. `made_at`: before `time` for a page
+that was kept. `rows`: those of a home page, with the titles `first` to `first` + `count` - 1; `because`:
+the title or genre a row is for. Exposures of earlier releases have nulls in these three.
+`shadow_of`: the exposure that this one, which nobody saw, stands behind; null for what was shown.
+"""
 
 PARTS_A_FOLDER = 1000
 TAIL_PARTS = 1000
@@ -77,11 +98,30 @@ def parse(payload: bytes) -> dict[str, Any]:
         ]
         row["features"] = [(str(name), _number(value)) for name, value in message["features"].items()]
         row["latency_ms"] = _number(message.get("latency_ms"))
+        row["fallback"] = _text_or_null(message, "fallback")
+        row["made_at"] = None if message.get("made_at") is None else int(message["made_at"])
+        row["rows"] = message.get("rows") and [
+            {
+                "kind": str(r["kind"]),
+                "because": _text_or_null(r, "because"),
+                "first": int(r["first"]),
+                "count": int(r["count"]),
+            }
+            for r in message["rows"]
+        ]
+        row["shadow_of"] = None if message.get("shadow_of") is None else str(message["shadow_of"])
     except InvalidInput:
         raise
     except (ValueError, TypeError, AttributeError, KeyError) as failure:
         raise InvalidInput(f"exposure: {type(failure).__name__} {failure}") from None
     return row
+
+
+def _text_or_null(message: Mapping[str, Any], name: str) -> str | None:
+    value = message.get(name)
+    if value is not None and not isinstance(value, str):
+        raise InvalidInput(f"exposure: {name} is {value!r}; a string or null is expected")
+    return value
 
 
 def _number(value: object) -> float | None:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 COLD_START = "cold_start"
 """`Ranking.answer` of a member that nothing is known of."""
 
+CONTINUE = "continue_watching"
+"""The kind of a home page's first row, where there is something to continue."""
+
 MEAN_OF = 20
 """`score_mean` is over at most this many titles, best first."""
 
@@ -43,14 +46,22 @@ class Window:
         self._versions: OrderedDict[str, deque[Answer]] = OrderedDict()
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Remember an exposure (a row of `exposures.EXPOSURE_SCHEMA`), at the cost of the oldest."""
+        """Remember an exposure (a row of `exposures.EXPOSURE_SCHEMA`), at the cost of the oldest.
+
+        One whose scores are not the version's own (`fallback`) tells nothing of it and is left out, and so
+        is a shadow, which nobody saw. Titles to continue were watched: those of a page are left out too.
+        """
+        if row.get("fallback") is not None or row.get("shadow_of") is not None:
+            return
         version = row["model_version"]
         answers = self._versions.setdefault(version, deque(maxlen=self._limit))
         self._versions.move_to_end(version)
         if len(self._versions) > VERSIONS:
             self._versions.popitem(last=False)
         values = {name: np.nan if value is None else value for name, value in row["features"]}
-        scores = [title["score"] for title in row["titles"] if title["score"] is not None]
+        begun = sum(each["count"] for each in row.get("rows") or () if each["kind"] == CONTINUE)
+        shown = row["titles"][begun:]
+        scores = sorted((title["score"] for title in shown if title["score"] is not None), reverse=True)
         if scores:
             values["score_top"] = scores[0]
             values["score_mean"] = float(np.mean(scores[:MEAN_OF]))

@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import tempfile
+import time
 import uuid
 import warnings
 from collections.abc import Iterator, Mapping
@@ -34,6 +35,7 @@ CHAMPION = "champion"
 _METRICS_TAG = "matinee.metrics"
 _FILES_TAG = "matinee.files"
 _KEY_TAG = "matinee.key"
+_PROMOTED_TAG = "matinee.promoted."
 _PARENT_TAG = "mlflow.parentRunId"
 
 log = logging.getLogger(__name__)
@@ -179,6 +181,30 @@ class Registry:
             client.get_model_version(model_name, str(version))
             client.set_registered_model_alias(model_name, alias, str(version))
 
+    def promote(self, model_name: str, version: str, *, who: str, why: str) -> None:
+        """Make a version the champion, with a line in the ledger. Again is harmless.
+
+        Raises:
+            NotFound: there is no such version.
+        """
+        with self.writing() as client, _finding(f"{model_name} version {version}"):
+            found = client.get_model_version(model_name, version)
+            if CHAMPION in found.aliases:
+                return
+            before = client.get_registered_model(model_name).aliases.get(CHAMPION)
+            now = time.time_ns() // 1000
+            line = {"version": version, "before": before and str(before), "who": who, "why": why, "time": now}
+            client.set_model_version_tag(model_name, version, f"{_PROMOTED_TAG}{now}", json.dumps(line))
+            client.set_registered_model_alias(model_name, CHAMPION, version)
+
+    def promotions(self, model_name: str) -> list[dict[str, Any]]:
+        """The ledger, newest first: version, before, who, why, time (microseconds)."""
+        with self._reading() as client:
+            found = self._found(client, model_name)
+        tags = [tag for version in found for tag in version.tags.items()]
+        lines = [json.loads(text) for name, text in tags if name.startswith(_PROMOTED_TAG)]
+        return sorted(lines, key=lambda line: -line["time"])
+
     def get(self, model_name: str, version_or_alias: str) -> ModelVersion:
         """A version by number or alias; its `path` is a local folder with all of its files.
 
@@ -197,14 +223,7 @@ class Registry:
     def versions(self, model_name: str) -> list[ModelVersion]:
         """Every version of a model, oldest first; none where the model is unknown."""
         with self._reading() as client:
-            name = model_name.replace("'", "")
-            found, token = [], None
-            while True:
-                page = client.search_model_versions(f"name = '{name}'", max_results=1000, page_token=token)
-                found.extend(page)
-                token = page.token
-                if not token:
-                    break
+            found = self._found(client, model_name)
             return [self._version(client, one) for one in sorted(found, key=lambda one: int(one.version))]
 
     @contextmanager
@@ -275,6 +294,17 @@ class Registry:
         except MlflowException as failure:
             if failure.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
+
+    def _found(self, client: Any, model_name: str) -> list[Any]:
+        name = model_name.replace("'", "")
+        found: list[Any] = []
+        token = None
+        while True:
+            page = client.search_model_versions(f"name = '{name}'", max_results=1000, page_token=token)
+            found.extend(page)
+            token = page.token
+            if not token:
+                return found
 
     def _version(self, client: Any, found: Any) -> ModelVersion:
         tags = {key: value for key, value in found.tags.items() if not key.startswith("matinee.")}

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import orjson
 
 from matinee.errors import MatineeError, Unavailable
+from matinee.serving.pages import HomeAnswer
 from matinee.serving.recommender import Answer
 
 CAPACITY = 20_000
@@ -53,13 +54,13 @@ class ExposureLog:
         self.dropped = 0
         self._sender = sender
         self._topic = topic
-        self._waiting: queue.Queue[tuple[Answer, float] | None] = queue.Queue(capacity)
+        self._waiting: queue.Queue[tuple[Answer | HomeAnswer, float] | None] = queue.Queue(capacity)
         self._counting = threading.Lock()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="exposures", daemon=True)
         self._thread.start()
 
-    def put(self, answer: Answer, *, latency_ms: float) -> None:
+    def put(self, answer: Answer | HomeAnswer, *, latency_ms: float) -> None:
         """Hand an answer over; returns at once, whatever the broker does."""
         try:
             self._waiting.put_nowait((answer, latency_ms))
@@ -82,7 +83,7 @@ class ExposureLog:
                 self._drop(len(batch) + self._waiting.qsize())
                 return
 
-    def _take(self) -> list[tuple[Answer, float]]:
+    def _take(self) -> list[tuple[Answer | HomeAnswer, float]]:
         items = [self._waiting.get()]
         while len(items) < BATCH:
             try:
@@ -117,25 +118,62 @@ class ExposureLog:
             self.dropped += count
 
 
-def message(answer: Answer, latency_ms: float) -> tuple[str, bytes]:
-    """Key and JSON of an answer's exposure. Times in microseconds; an unknown feature is null."""
-    ranking = answer.ranking
-    value: dict[str, Any] = {
-        "exposure_id": ranking.request_id,
+def message(answer: Answer | HomeAnswer, latency_ms: float) -> tuple[str, bytes]:
+    """Key and JSON of an answer's exposure. Times in microseconds; an unknown feature is null.
+
+    `rows` are those of a home page, each with the position of its first title and how many it has.
+    """
+    value = _of_page(answer) if isinstance(answer, HomeAnswer) else _of_ranking(answer)
+    value |= {
         "time": answer.time,
+        "fallback": answer.fallback,
+        "features": _finite(answer.features),
+        "latency_ms": latency_ms,
+    }
+    return value["member_id"], orjson.dumps(value)
+
+
+def _of_ranking(answer: Answer) -> dict[str, Any]:
+    ranking = answer.ranking
+    return {
+        "exposure_id": ranking.request_id,
         "member_id": ranking.member_id,
         "surface": ranking.surface,
         "model_version": ranking.model_version,
         "cell": ranking.cell,
         "answer": ranking.answer,
+        "made_at": answer.time if answer.made_at is None else answer.made_at,
         "titles": [
             {"title_id": candidate.title_id, "position": position, "score": candidate.score}
             for position, candidate in enumerate(ranking.candidates)
         ],
-        "features": _finite(answer.features),
-        "latency_ms": latency_ms,
+        "shadow_of": answer.shadow_of,
     }
-    return ranking.member_id, orjson.dumps(value)
+
+
+def _of_page(answer: HomeAnswer) -> dict[str, Any]:
+    page = answer.page
+    rows = orjson.loads(page.rows)
+    shown = [item for row in rows for item in row["items"]]
+    return {
+        "exposure_id": answer.request_id,
+        "member_id": page.member_id,
+        "surface": page.surface,
+        "model_version": page.model_version,
+        "cell": page.cell,
+        "answer": page.answer,
+        "made_at": page.made_at,
+        "titles": [{name: item[name] for name in ("title_id", "position", "score")} for item in shown],
+        "rows": [
+            {
+                "kind": row["kind"],
+                "because": row["reason"]["title_id"] or row["reason"]["genre"],
+                "first": row["items"][0]["position"],
+                "count": len(row["items"]),
+            }
+            for row in rows
+        ],
+    }
 
 
 def _finite(features: Mapping[str, float]) -> dict[str, float | None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,9 +35,10 @@ class Titles:
 
     Args:
         catalogue: t titles; position i of every mask is its row i.
+        withdrawn: ids of titles that nobody is shown.
     """
 
-    def __init__(self, catalogue: Catalogue) -> None:
+    def __init__(self, catalogue: Catalogue, *, withdrawn: Collection[str] = ()) -> None:
         table = catalogue.table
         self.ids: list[str] = catalogue.title_ids
         self.names: list[str] = table["name"].to_pylist()
@@ -45,20 +46,23 @@ class Titles:
             [np.nan if age is None else age for age in table["maturity"].to_pylist()], dtype=np.float64
         )
         self._languages = _masks([[language] for language in table["language"].to_pylist()])
-        self._genres = _masks(table["genres"].to_pylist())
+        self.genres = _masks(table["genres"].to_pylist())
+        """By genre, bool [t]."""
+        self.withdrawn = frozenset(withdrawn)
+        self._offered = ~np.isin(np.array(self.ids, dtype=object), list(withdrawn))
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def allowed(self, filters: Filters) -> Mask:
-        """bool [t]: the titles that pass every filter but `exclude_watched`."""
-        mask = np.ones(len(self), dtype=bool)
+        """bool [t]: the titles on offer that pass every filter but `exclude_watched`."""
+        mask = self._offered.copy()
         if filters.max_maturity is not None:
             mask &= self._maturity <= filters.max_maturity
         if filters.languages:
             mask &= self._any(self._languages, filters.languages)
         if filters.genres:
-            mask &= self._any(self._genres, filters.genres)
+            mask &= self._any(self.genres, filters.genres)
         return mask
 
     def _any(self, masks: Mapping[str, Mask], names: Sequence[str]) -> Mask:
@@ -78,11 +82,11 @@ def _masks(rows: Sequence[Sequence[str | None]]) -> dict[str, Mask]:
     return masks
 
 
-def top_k(scores: npt.NDArray[np.float32], allowed: Mask, k: int) -> npt.NDArray[np.intp]:
+def top_k(scores: npt.NDArray[np.float32 | np.int32], allowed: Mask, k: int) -> npt.NDArray[np.intp]:
     """Positions of the best k allowed titles, best first; ties go to the lower position.
 
     Args:
-        scores: float32 [t], finite.
+        scores: float32 [t], finite; or int32 above the least one.
         allowed: bool [t].
         k: at least 1; fewer come back where fewer are allowed.
     """

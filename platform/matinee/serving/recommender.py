@@ -7,8 +7,9 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Protocol, TypeVar, runtime_checkable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,26 +17,25 @@ import numpy.typing as npt
 from matinee.config import Settings
 from matinee.errors import InvalidInput, NotFound, Unavailable
 from matinee.features.online import MemberState, OnlineReader
-from matinee.models.base import Model, Query, Scores
+from matinee.models.base import Query, Scores
 from matinee.schema import Features, Ranking
 from matinee.serving import rank
+from matinee.serving.batches import Batches, joined
+from matinee.serving.place import NEW
 from matinee.serving.rank import Filters
 from matinee.serving.served import ServedLog
+from matinee.serving.shadow import Shadows
 from matinee.serving.titles import TitleFeatures
+from matinee.serving.trends import Trends
 from matinee.serving.versions import Live, LiveVersions
 
 T = TypeVar("T")
 
 COLD = "cold_start"
 PERSONAL = "personal"
-
-
-@runtime_checkable
-class Explained(Protocol):
-    """A model whose score is a sum of named parts."""
-
-    def score_parts(self, query: Query) -> dict[str, Scores]:
-        """Per part, float32 [m, titles]; they sum to the score."""
+UNREAD = "features_unavailable"
+SHADOW = "shadow"
+"""The cell of answers that were not shown."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,12 +45,14 @@ class Request:
     Args:
         k: most titles of the answer, from 1 to `settings.serving.max_k`.
         surface: the place in the product; splits are per surface.
+        context: what the application knows of the request ("country": "SE"), for segments of the split.
     """
 
     member_id: str
     k: int = 20
     surface: str = "home"
     filters: Filters = field(default_factory=Filters)
+    context: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,11 +62,15 @@ class Answer:
     Args:
         names: the candidates' names, in their order.
         reason: why the answer is a cold start: "unknown_member" (the store has no features),
-            "no_known_titles" (none of the watched titles is in the version's catalogue) or
-            "features_unavailable" (the store does not answer); None for a personal one.
-        time: microseconds: when the ranking was made.
+            "no_known_titles" (none of the watched titles is in the version's catalogue),
+            "features_unavailable" (the store does not answer) or "model_unavailable" (no model answered in
+            time); None for a personal one.
+        time: microseconds: when the ranking was given.
+        made_at: microseconds: when it was made, where that was earlier.
         features_time: microseconds: the member's latest event that counted; None where unknown.
         features: dense member features by name, as the store held them.
+        fallback: what stood in for the version's own scores; None: nothing.
+        shadow_of: the request whose answer this one stands behind, never shown; None for a shown answer.
     """
 
     ranking: Ranking
@@ -73,6 +79,55 @@ class Answer:
     time: int
     features_time: int | None
     features: Mapping[str, float] = field(default_factory=dict)
+    fallback: str | None = None
+    made_at: int | None = None
+    shadow_of: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """A member as a version is asked about them, before it scores.
+
+    Args:
+        state: None where nothing is known; `reason` says why, as in `Answer`.
+        query: of this one member.
+        watched: int32 positions of the titles watched that the version knows, oldest first.
+        time: microseconds: the moment of the query.
+    """
+
+    request_id: str
+    member_id: str
+    surface: str
+    cell: str
+    version: Live
+    state: MemberState | None
+    reason: str | None
+    query: Query
+    watched: npt.NDArray[np.int32]
+    time: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """A member with every title's score, from which any page of theirs is made.
+
+    Args:
+        scores: float32 [titles].
+        parts: what they are the sum of, each float32 [titles].
+        fallback: what stood in for the version's own scores; None: nothing.
+    """
+
+    known: Known
+    scores: npt.NDArray[np.float32]
+    parts: Mapping[str, npt.NDArray[np.float32]]
+    fallback: str | None = None
+
+
+class AnswerLog(Protocol):
+    """Takes answers without making anyone wait."""
+
+    def put(self, answer: Answer, *, latency_ms: float) -> None:
+        """Hand an answer over."""
 
 
 class Recommender:
@@ -80,9 +135,10 @@ class Recommender:
 
     Args:
         settings: the home, the model's name and `serving.max_k`.
+        shadows: takes the answers of versions that are scored and not shown; None: none are made.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, shadows: AnswerLog | None = None) -> None:
         self._settings = settings
         self._max_k = settings.serving.max_k
         self._opened: OnlineReader | None = None
@@ -90,7 +146,9 @@ class Recommender:
         self._logging = False
         self._beginning = threading.Lock()
         self._versions = LiveVersions(settings)
+        self._shadows = Shadows(shadows.put) if shadows else None
         self.titles = TitleFeatures(settings)
+        self.trends = Trends(self.titles)
 
     def start(self) -> None:
         """Load what is live, follow changes from now on, and open the feature store if it is there."""
@@ -103,6 +161,8 @@ class Recommender:
     def close(self) -> None:
         """Stop following changes, and write what the log of served features still holds."""
         self._versions.close()
+        if self._shadows:
+            self._shadows.close()
         self.titles.close()
         if self._served is not None:
             self._served.close()
@@ -114,7 +174,7 @@ class Recommender:
     def live_splits(self) -> Mapping[str, Mapping[str, float]]:
         """Every split this replica applies, by surface; "*" stands for surfaces without one."""
         plan = self._versions.plan
-        return {**plan.splits, "*": plan.weights("*")}
+        return {surface: plan.weights(surface) for surface in (*plan.rules, "*")}
 
     def check_ready(self) -> None:
         """Return where a request could be answered from features and a model.
@@ -134,6 +194,26 @@ class Recommender:
         """
         return self._read(lambda reader: reader.raw(member_id)) or None
 
+    def assigned(
+        self, member_id: str, surface: str, context: Mapping[str, str] | None = None
+    ) -> tuple[str, Live]:
+        """The cell a member is in on a surface, and its version; quick.
+
+        Args:
+            context: of the request, for segments; the member's features are read where there are any. None:
+                segments are left out.
+
+        Raises:
+            Unavailable: no version is live.
+        """
+        plan = self._versions.plan
+        asks = context is not None and plan.of(surface).segments
+        return plan.version(member_id, surface, self._traits(member_id, context or {}) if asks else {})
+
+    def has_segments(self, surface: str) -> bool:
+        """Whether features decide about members' cells on a surface, so that `assigned` reads them."""
+        return bool(self._versions.plan.of(surface).segments)
+
     def recommend(self, request: Request) -> Answer:
         """Rank for a member. A store that does not answer gives a cold-start ranking, not an error.
 
@@ -143,33 +223,57 @@ class Recommender:
         """
         if not 1 <= request.k <= self._max_k:
             raise InvalidInput(f"k is {request.k}; accepted: 1 to {self._max_k}")
-        cell, version = self._versions.plan.version(request.member_id, request.surface)
+        cell, version = self.assigned(request.member_id, request.surface, request.context)
+        return finish(request, scored(self.known(request.member_id, request.surface, cell, version)))
+
+    def shadow(self, request: Request, request_id: str) -> None:
+        """Let the surface's shadow, if it takes this request, answer it too: later, unseen, and logged."""
+        version = self._versions.plan.shadow(request.surface, request_id)
+        if self._shadows and version:
+            make = partial(self._unseen, request, request_id, version)
+            self._shadows.offer(make)
+
+    def shadows_so_far(self) -> tuple[int, int]:
+        """Answers that shadows made, and requests they did not answer because they were behind, or failed."""
+        return (self._shadows.made, self._shadows.dropped) if self._shadows else (0, 0)
+
+    def _unseen(self, request: Request, request_id: str, version: Live) -> Answer:
+        known = self.known(request.member_id, request.surface, SHADOW, version)
+        return replace(finish(request, scored(known)), shadow_of=request_id)
+
+    def known(
+        self, member_id: str, surface: str, cell: str, version: Live, *, ask_store: bool = True
+    ) -> Known:
+        """What a version is asked about a member; the features are read here.
+
+        Args:
+            cell: with `version`, what `assigned` gave.
+            ask_store: False where the store is known not to answer.
+        """
         now = time.time_ns() // 1000
         request_id = str(uuid.uuid4())
-        state, reason = self._state(request.member_id, request_id)
+        state, reason = self._state(member_id, request_id) if ask_store else (None, UNREAD)
         query, watched, reason = _query(version, state, now, reason)
-        scores, parts = score(version.bundle.name, version.bundle.model, query)
-        mask = version.titles.allowed(request.filters)
-        if request.filters.exclude_watched:
-            mask[watched] = False
-        order = rank.top_k(scores, mask, request.k)
-        ranking = Ranking(
+        return Known(
             request_id=request_id,
-            member_id=request.member_id,
-            surface=request.surface,
-            model_version=version.name,
+            member_id=member_id,
+            surface=surface,
             cell=cell,
-            answer=COLD if reason else PERSONAL,
-            candidates=rank.candidates(version.titles, order, scores, parts),
-        )
-        return Answer(
-            ranking=ranking,
-            names=[version.titles.names[position] for position in order],
+            version=version,
+            state=state,
             reason=reason,
+            query=query,
+            watched=watched,
             time=now,
-            features_time=state.event_time if state else None,
-            features=state.features if state else {},
         )
+
+    def _traits(self, member_id: str, context: Mapping[str, str]) -> dict[str, str | float]:
+        """What segments may ask about: the request's context, the member's features, whether they are new."""
+        try:
+            state = self._read(lambda reader: reader.member(member_id))
+        except Unavailable:
+            return dict(context)
+        return {**context, **(state.features if state else {NEW: 1.0})}
 
     def _state(self, member_id: str, request_id: str) -> tuple[MemberState | None, str | None]:
         """The member, and why nothing is known of them; a sampled request's reads are logged."""
@@ -181,7 +285,7 @@ class Recommender:
             else:
                 state = self._read(lambda reader: reader.member(member_id))
         except Unavailable:
-            return None, "features_unavailable"
+            return None, UNREAD
         return state, None if state else "unknown_member"
 
     def _read(self, read: Callable[[OnlineReader], T]) -> T:
@@ -213,15 +317,57 @@ class Recommender:
             self._logging = True
 
 
-def score(
-    name: str, model: Model, query: Query
-) -> tuple[npt.NDArray[np.float32], dict[str, npt.NDArray[np.float32]]]:
-    """Scores float32 [titles] of a query's one member, and the parts they are the sum of."""
-    if isinstance(model, Explained):
-        parts = {part: values[0] for part, values in model.score_parts(query).items()}
-        return np.sum(list(parts.values()), axis=0, dtype=np.float32), parts
-    scores = model.score(query)[0]
-    return scores, {name: scores}
+def scored(known: Known) -> Scored:
+    """Ask the version: one pass of its model over its titles, with those who ask at the same time."""
+    return _scored(known, known.version.batches, None)
+
+
+def scored_all(known: Sequence[Known]) -> list[Scored]:
+    """Ask one version about many members at once; they are all of it, at least one."""
+    parts = known[0].version.ask(joined([each.query for each in known]))
+    scores: Scores = np.sum(list(parts.values()), axis=0, dtype=np.float32)
+    return [
+        Scored(known=each, scores=scores[row], parts={name: part[row] for name, part in parts.items()})
+        for row, each in enumerate(known)
+    ]
+
+
+def scored_by(known: Known, part: str, *, fallback: str) -> Scored:
+    """Ask one of the models inside the version alone."""
+    return _scored(known, known.version.batches_by_part[part], fallback)
+
+
+def finish(request: Request, scored: Scored) -> Answer:
+    """The best titles that pass the request's filters."""
+    known, titles = scored.known, scored.known.version.titles
+    mask = titles.allowed(request.filters)
+    if request.filters.exclude_watched:
+        mask[known.watched] = False
+    order = rank.top_k(scored.scores, mask, request.k)
+    ranking = Ranking(
+        request_id=known.request_id,
+        member_id=known.member_id,
+        surface=known.surface,
+        model_version=known.version.name,
+        cell=known.cell,
+        answer=COLD if known.reason else PERSONAL,
+        candidates=rank.candidates(titles, order, scored.scores, scored.parts),
+    )
+    return Answer(
+        ranking=ranking,
+        names=[titles.names[position] for position in order],
+        reason=known.reason,
+        time=known.time,
+        features_time=known.state.event_time if known.state else None,
+        features=known.state.features if known.state else {},
+        fallback=scored.fallback,
+    )
+
+
+def _scored(known: Known, batches: Batches, fallback: str | None) -> Scored:
+    parts = batches.score(known.query)
+    scores: Scores = np.sum(list(parts.values()), axis=0, dtype=np.float32)
+    return Scored(known=known, scores=scores, parts=parts, fallback=fallback)
 
 
 def _query(

@@ -5,26 +5,40 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import sqlalchemy as sql
-from sqlalchemy.exc import SQLAlchemyError
 
 from matinee.config import Settings
-from matinee.errors import InvalidInput, StorageError, Unavailable
+from matinee.errors import InvalidInput
+from matinee.serving.place import Arm, Rules, Shadow, Trial, check_segment
+from matinee.state import StateDatabase
 
-_TABLE = sql.Table(
-    "splits",
-    sql.MetaData(),
-    sql.Column("id", sql.Integer, primary_key=True, autoincrement=True),
-    sql.Column("surface", sql.String(256), nullable=False, index=True),
-    sql.Column("weights", sql.Text, nullable=False),
-    sql.Column("who", sql.String(256), nullable=False),
-    sql.Column("why", sql.Text, nullable=False),
-    sql.Column("time_us", sql.BigInteger, nullable=False),
+Kind = Literal["trial", "member", "segment", "shadow"]
+
+_META = sql.MetaData()
+_SIGNED = (("who", sql.String(256)), ("why", sql.Text), ("time_us", sql.BigInteger))
+
+
+def _table(name: str, *columns: sql.Column[Any]) -> sql.Table:
+    return sql.Table(
+        name,
+        _META,
+        sql.Column("id", sql.Integer, primary_key=True, autoincrement=True),
+        sql.Column("surface", sql.String(256), nullable=False, index=True),
+        *columns,
+        *(sql.Column(column, kind, nullable=False) for column, kind in _SIGNED),
+    )
+
+
+_SPLITS = _table("splits", sql.Column("weights", sql.Text, nullable=False))
+_RULES = _table(
+    "split_rules",
+    sql.Column("kind", sql.String(16), nullable=False),
+    sql.Column("name", sql.String(256), nullable=False),
+    sql.Column("value", sql.Text, nullable=False),
 )
 
 
@@ -48,7 +62,7 @@ class Split:
 
 
 class Splits:
-    """The splits of every surface, in the state database.
+    """The splits of every surface, and the rules beside them, in the state database.
 
     Args:
         settings: `state_url` is read.
@@ -59,15 +73,7 @@ class Splits:
     """
 
     def __init__(self, settings: Settings) -> None:
-        url = sql.make_url(settings.state_url)
-        self._address = url.render_as_string(hide_password=True)
-        options: dict[str, object] = {}
-        if url.get_backend_name() == "sqlite":
-            options["connect_args"] = {"timeout": 5.0}
-            _make_folder(url.database)
-        self._engine = sql.create_engine(url, **options)
-        with self._connection() as connection:
-            connection.execute(sql.schema.CreateTable(_TABLE, if_not_exists=True))
+        self._database = StateDatabase(settings, _SPLITS, _RULES)
 
     def set(self, surface: str, weights: Mapping[str, float], *, who: str, why: str) -> Split:
         """Record a split; it takes effect in running replicas within their polling interval.
@@ -81,39 +87,81 @@ class Splits:
         Raises:
             InvalidInput: an empty name or reason, a weight negative or not finite, or all of them 0.
         """
-        for name, text in (("surface", surface), ("who", who), ("why", why)):
-            if not text.strip():
-                raise InvalidInput(f"{name} of a split is empty; a non-empty text is needed")
-        split = Split(surface=surface, weights=shares(weights), who=who, why=why, time=time.time_ns() // 1000)
-        with self._connection() as connection:
-            connection.execute(
-                _TABLE.insert().values(
-                    surface=surface, weights=json.dumps(split.weights), who=who, why=why, time_us=split.time
-                )
+        scaled = shares(weights)
+        signed = self._add(_SPLITS, surface, who, why, weights=json.dumps(scaled))
+        return Split(surface=surface, weights=scaled, who=who, why=why, time=signed)
+
+    def set_trial(self, surface: str, trial: Trial | None, *, who: str, why: str) -> None:
+        """Deal cells anew on a surface; None ends it, and its members are back in the split.
+
+        Raises:
+            InvalidInput: an empty name or reason, a share not above 0, or more than 1 of them together.
+        """
+        arms = trial.arms if trial else {}
+        if not all(arm.share > 0 for arm in arms.values()) or sum(arm.share for arm in arms.values()) > 1:
+            raise InvalidInput(f"shares of trial {arms}; accepted: each above 0, together at most 1")
+        self._set_rule("trial", surface, "", asdict(trial) if trial else None, who, why)
+
+    def set_member(self, surface: str, member_id: str, cell: str | None, *, who: str, why: str) -> None:
+        """Put a member in a cell ("v7", or one of the trial's); None: where the hash deals them.
+
+        Raises:
+            InvalidInput: an empty name or reason.
+        """
+        self._set_rule("member", surface, member_id, cell, who, why)
+
+    def set_segment(self, surface: str, segment: str, cell: str | None, *, who: str, why: str) -> None:
+        """Put the members of a segment (`place.check_segment`) in a cell; None: where the hash deals them.
+
+        Raises:
+            InvalidInput: an empty name or reason, or no segment.
+        """
+        check_segment(segment)
+        self._set_rule("segment", surface, segment, cell, who, why)
+
+    def set_shadow(self, surface: str, shadow: Shadow | None, *, who: str, why: str) -> None:
+        """Let a version score a share of the requests without being shown; None ends it.
+
+        Raises:
+            InvalidInput: an empty name or reason, or a share outside (0, 1].
+        """
+        if shadow and not 0 < shadow.share <= 1:
+            raise InvalidInput(
+                f"share of shadow {shadow.version} is {shadow.share}; accepted: above 0, up to 1"
             )
-        return split
+        self._set_rule("shadow", surface, "", asdict(shadow) if shadow else None, who, why)
 
     def current(self, surface: str) -> Mapping[str, float]:
         """Version to share; empty where none was set or the last change went back to the champion."""
-        rows = self._rows(_TABLE.c.surface == surface, newest=1)
-        return rows[0].weights if rows else {}
+        return self.rules().get(surface, Rules()).weights
 
-    def live(self) -> dict[str, Mapping[str, float]]:
-        """The current, non-empty split of every surface."""
-        latest = sql.select(sql.func.max(_TABLE.c.id)).group_by(_TABLE.c.surface)
-        return {row.surface: row.weights for row in self._rows(_TABLE.c.id.in_(latest)) if row.weights}
+    def rules(self) -> dict[str, Rules]:
+        """What is in force on every surface about which anything is."""
+        with self._database.connection() as connection:
+            splits = connection.execute(_newest(_SPLITS, _SPLITS.c.surface)).all()
+            rows = connection.execute(_newest(_RULES, _RULES.c.surface, _RULES.c.kind, _RULES.c.name)).all()
+        found: dict[str, dict[str, Any]] = {}
+        for row in splits:
+            if weights := json.loads(row.weights):
+                found.setdefault(row.surface, {})["weights"] = weights
+        for row in rows:
+            value = json.loads(row.value)
+            if value is None:
+                continue
+            parts = found.setdefault(row.surface, {})
+            if row.kind == "trial":
+                arms = {cell: Arm(**arm) for cell, arm in value["arms"].items()}
+                parts["trial"] = Trial(salt=value["salt"], arms=arms)
+            elif row.kind == "shadow":
+                parts["shadow"] = Shadow(**value)
+            else:
+                parts.setdefault(f"{row.kind}s", {})[row.name] = value
+        return {surface: Rules(**parts) for surface, parts in found.items()}
 
     def history(self, surface: str) -> list[Split]:
-        """Every change of a surface, newest first."""
-        return self._rows(_TABLE.c.surface == surface)
-
-    def close(self) -> None:
-        """Release the connections."""
-        self._engine.dispose()
-
-    def _rows(self, where: sql.ColumnElement[bool], newest: int | None = None) -> list[Split]:
-        query = sql.select(_TABLE).where(where).order_by(_TABLE.c.id.desc()).limit(newest)
-        with self._connection() as connection:
+        """Every change of a surface's weights, newest first."""
+        query = sql.select(_SPLITS).where(_SPLITS.c.surface == surface).order_by(_SPLITS.c.id.desc())
+        with self._database.connection() as connection:
             return [
                 Split(
                     surface=row.surface,
@@ -125,13 +173,33 @@ class Splits:
                 for row in connection.execute(query)
             ]
 
-    @contextmanager
-    def _connection(self) -> Iterator[sql.Connection]:
-        try:
-            with self._engine.begin() as connection:
-                yield connection
-        except SQLAlchemyError as failure:
-            raise Unavailable(f"state database {self._address}: {str(failure).splitlines()[0]}") from failure
+    def rule_history(self, surface: str) -> Sequence[Mapping[str, Any]]:
+        """Every change of a surface's rules, newest first: kind, name, value, who, why, time_us."""
+        query = sql.select(_RULES).where(_RULES.c.surface == surface).order_by(_RULES.c.id.desc())
+        with self._database.connection() as connection:
+            rows = connection.execute(query).mappings().all()
+        return [{**row, "value": json.loads(row["value"])} for row in rows]
+
+    def close(self) -> None:
+        """Release the connections."""
+        self._database.close()
+
+    def _set_rule(self, kind: Kind, surface: str, name: str, value: object, who: str, why: str) -> None:
+        if kind in ("member", "segment") and not name.strip():
+            raise InvalidInput(f"{kind} of a rule is empty; a non-empty text is needed")
+        self._add(_RULES, surface, who, why, kind=kind, name=name, value=json.dumps(value))
+
+    def _add(self, table: sql.Table, surface: str, who: str, why: str, **values: str) -> int:
+        """Insert a row; returns its time."""
+        for name, text in (("surface", surface), ("who", who), ("why", why)):
+            if not text.strip():
+                raise InvalidInput(f"{name} of a split is empty; a non-empty text is needed")
+        now = time.time_ns() // 1000
+        with self._database.connection() as connection:
+            connection.execute(
+                table.insert().values(surface=surface, who=who, why=why, time_us=now, **values)
+            )
+        return now
 
 
 def shares(weights: Mapping[str, float]) -> dict[str, float]:
@@ -149,10 +217,6 @@ def shares(weights: Mapping[str, float]) -> dict[str, float]:
     return {version: weight / total for version, weight in weights.items() if weight > 0}
 
 
-def _make_folder(database: str | None) -> None:
-    if not database or database == ":memory:":
-        return
-    try:
-        Path(database).parent.mkdir(parents=True, exist_ok=True)
-    except OSError as failure:
-        raise StorageError(f"data home {Path(database).parent}: {failure.strerror}") from failure
+def _newest(table: sql.Table, *keys: sql.ColumnElement[Any]) -> sql.Select[Any]:
+    """The newest row of each combination of `keys`."""
+    return sql.select(table).where(table.c.id.in_(sql.select(sql.func.max(table.c.id)).group_by(*keys)))

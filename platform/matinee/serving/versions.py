@@ -10,20 +10,24 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from matinee.config import Settings
-from matinee.errors import NotFound, Unavailable
-from matinee.experiments.allocate import allocate
-from matinee.models.base import Query
+from matinee.errors import MatineeError, NotFound, Unavailable
+from matinee.models.base import Model, Query, Scores
 from matinee.models.bundle import Bundle, load_bundle
 from matinee.registry.mlflow import CHAMPION, Registry
+from matinee.serving.batches import Batches
+from matinee.serving.columns import Columns
+from matinee.serving.place import Rules, place
 from matinee.serving.rank import Titles
 from matinee.serving.splits import Splits
 
@@ -36,7 +40,17 @@ CHAMPION_POLLS = 4
 RETRY_S = 5.0
 """Wait before a version that failed to load is tried again."""
 
+NO_RULES = Rules()
+
 logger = logging.getLogger(__name__)
+
+
+@runtime_checkable
+class Explained(Protocol):
+    """A model whose score is a sum of named parts."""
+
+    def score_parts(self, query: Query) -> dict[str, Scores]:
+        """Per part, float32 [m, titles]; they sum to the score."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,43 +67,91 @@ class Live:
     bundle: Bundle
     titles: Titles
 
+    @cached_property
+    def columns(self) -> Columns:
+        """The titles as pages read them."""
+        return Columns(self.bundle, self.titles)
+
+    @cached_property
+    def cold(self) -> Scores:
+        """The version's scores for somebody unknown, as of when it was loaded: float32 [titles]."""
+        return self.bundle.model.score(_watched([])).ravel()
+
+    @cached_property
+    def parts(self) -> tuple[str, ...]:
+        """Models inside the version that can rank alone, the quickest first.
+
+        Those that rank alike for everybody come last.
+        """
+        found = []
+        for name, model in getattr(self.bundle.model, "members", {}).items():
+            cold = model.score(_watched([]))
+            start = time.perf_counter()
+            personal = not np.array_equal(cold, model.score(_watched([0])))
+            found.append((not personal, time.perf_counter() - start, name))
+        return tuple(name for *_, name in sorted(found))
+
+    def ask(self, query: Query) -> Mapping[str, Scores]:
+        """Named parts that the version's scores are the sum of, float32 [m, titles]."""
+        return _parts(self.bundle.name, self.bundle.model, query)
+
+    @cached_property
+    def batches(self) -> Batches:
+        """What requests ask the version through."""
+        return Batches(self.ask)
+
+    @cached_property
+    def batches_by_part(self) -> Mapping[str, Batches]:
+        """The same of the models inside it."""
+        members: Mapping[str, Model] = getattr(self.bundle.model, "members", {})
+        return {name: Batches(partial(_parts, name, model)) for name, model in members.items()}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """Who gets which version, complete: every version named here is loaded.
 
     Args:
-        model: the registered model; also the salt, so a member is in one arm on every surface whose
-            weights are equal.
+        model: the registered model.
         champion: version that serves surfaces without a split; "" where there is none.
-        splits: surface to version to share.
+        rules: what is in force, by surface.
         live: loaded versions.
     """
 
     model: str
     champion: str = ""
-    splits: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    rules: Mapping[str, Rules] = field(default_factory=dict)
     live: Mapping[str, Live] = field(default_factory=dict)
+
+    def of(self, surface: str) -> Rules:
+        """What is in force on a surface."""
+        return self.rules.get(surface, NO_RULES)
 
     def weights(self, surface: str) -> Mapping[str, float]:
         """Version to share on a surface; empty where nothing can serve it."""
-        split = self.splits.get(surface)
-        return split or ({self.champion: 1.0} if self.champion else {})
+        return self.of(surface).shares(self.champion)
 
-    def version(self, member_id: str, surface: str) -> tuple[str, Live]:
+    def version(
+        self, member_id: str, surface: str, traits: Mapping[str, str | float] = MappingProxyType({})
+    ) -> tuple[str, Live]:
         """The cell a member is in on a surface, and its version.
 
         Raises:
             Unavailable: no version is live for the surface.
         """
-        weights = self.weights(surface)
-        if not weights:
+        placed = place(member_id, self.of(surface), model=self.model, champion=self.champion, traits=traits)
+        if placed is None:
             raise Unavailable(
                 f"no version of model {self.model} is live for surface {surface}: "
                 f"alias {CHAMPION} names none and no split is set"
             )
-        version = allocate(member_id, f"split/{self.model}", weights)
-        return f"v{version}", self.live[version]
+        cell, version = placed
+        return cell, self.live[version]
+
+    def shadow(self, surface: str, request_id: str) -> Live | None:
+        """The version that scores a request without being shown, if one does."""
+        shadow = self.of(surface).shadow
+        return self.live[shadow.version] if shadow and shadow.takes(request_id) else None
 
 
 class LiveVersions:
@@ -101,11 +163,15 @@ class LiveVersions:
 
     def __init__(self, settings: Settings) -> None:
         self._model = settings.serving.model
+        self._withdrawn = settings.serving.withdrawn
         self._splits = Splits(settings)
         self._registry = Registry(settings)
         self._failed: dict[str, float] = {}
-        self._trouble = ""
+        self._loading: dict[str, Future[Live]] = {}
+        self._loader = ThreadPoolExecutor(1, thread_name_prefix="load-version")
+        self._troubles: dict[str, str] = {}
         self._champion = ""
+        self._wanted: Mapping[str, Rules] = {}
         self._polls = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="live-versions", daemon=True)
@@ -113,7 +179,7 @@ class LiveVersions:
 
     def start(self) -> None:
         """Load what is live now, then follow changes on a thread."""
-        self._try_refresh()
+        self._try_refresh(wait=True)
         self._thread.start()
 
     def close(self) -> None:
@@ -121,60 +187,87 @@ class LiveVersions:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
+        self._loader.shutdown(cancel_futures=True)
         self._splits.close()
 
-    def refresh(self) -> None:
-        """Look once. A version that cannot be loaded leaves the splits that need it as they were."""
-        wanted = self._splits.live()
-        if self._polls % CHAMPION_POLLS == 0:
+    def refresh(self, *, wait: bool = True) -> None:
+        """Look once. What needs a version that is not loaded stays as it was; all else takes effect.
+
+        The alias is read again with every change of the rules, so that the end of a rollout and the
+        promotion before it are one change for members.
+
+        Args:
+            wait: for versions to load; without it they are loaded beside, for a later look.
+        """
+        wanted = self._splits.rules()
+        if self._polls % CHAMPION_POLLS == 0 or wanted != self._wanted:
             self._champion = self._aliased()
         self._polls += 1
+        self._wanted = wanted
         old = self.plan
         live = dict(old.live)
-        champion = self._champion if self._load(self._champion, live) else old.champion
-        splits = {}
-        for surface, weights in wanted.items():
-            loaded = [self._load(version, live) for version in weights]
-            kept = weights if all(loaded) else old.splits.get(surface)
-            if kept:
-                splits[surface] = kept
-        if (champion, splits) != (old.champion, old.splits):
-            needed = {champion}.union(*splits.values())
+
+        def loaded(versions: Iterable[str]) -> bool:
+            return all(self._load(version, live, wait) for version in versions)
+
+        champion = self._champion if loaded([self._champion]) else old.champion
+        rules = {}
+        for surface in wanted.keys() | old.rules.keys():
+            found = _applied(wanted.get(surface, NO_RULES), old.of(surface), loaded)
+            if found != NO_RULES:
+                rules[surface] = found
+        self._loading = {version: load for version, load in self._loading.items() if not load.done()}
+        if (champion, rules) != (old.champion, old.rules):
+            needed = {champion}.union(*map(_versions, rules.values()))
             self.plan = Plan(
                 model=self._model,
                 champion=champion,
-                splits=MappingProxyType(splits),
+                rules=MappingProxyType(rules),
                 live={version: live[version] for version in needed if version},
             )
-            logger.info("live now: champion %s, splits %s", champion or "none", splits)
+            logger.info("live now: champion %s, rules %s", champion or "none", rules)
 
     def _follow(self) -> None:
         while not self._stop.wait(POLL_S):
-            self._try_refresh()
+            self._try_refresh(wait=False)
 
-    def _try_refresh(self) -> None:
+    def _try_refresh(self, *, wait: bool) -> None:
         try:
-            self.refresh()
-            self._trouble = ""
+            self.refresh(wait=wait)
+            self._tell("live versions", "")
         except Exception as failure:
-            trouble = f"{type(failure).__name__}: {failure}"
-            if trouble != self._trouble:
-                logger.warning("the live versions stay as they are: %s", trouble)
-            self._trouble = trouble
+            self._tell("live versions", f"{type(failure).__name__}: {failure}")
+
+    def _tell(self, what: str, trouble: str) -> None:
+        if trouble and trouble != self._troubles.get(what):
+            logger.warning("%s: stays as it is: %s", what, trouble)
+        self._troubles[what] = trouble
 
     def _aliased(self) -> str:
+        """The champion's version; the one known before where the registry does not answer."""
+        trouble, found = "", self._champion
         try:
-            return self._registry.get(self._model, CHAMPION).version
+            found = self._registry.get(self._model, CHAMPION).version
         except NotFound:
-            return ""
+            found = ""
+        except MatineeError as failure:
+            trouble = str(failure)
+        self._tell("champion", trouble)
+        return found
 
-    def _load(self, version: str, live: dict[str, Live]) -> bool:
+    def _load(self, version: str, live: dict[str, Live], wait: bool) -> bool:
         if not version or version in live:
             return bool(version)
         if self._failed.get(version, -RETRY_S) + RETRY_S > time.monotonic():
             return False
+        if version not in self._loading:
+            self._loading[version] = self._loader.submit(
+                load_live, self._registry, self._model, version, withdrawn=self._withdrawn
+            )
+        if not (wait or self._loading[version].done()):
+            return False
         try:
-            live[version] = load_live(self._registry, self._model, version)
+            live[version] = self._loading.pop(version).result()
         except Exception:
             self._failed[version] = time.monotonic()
             logger.exception("version %s of %s did not load and takes no traffic", version, self._model)
@@ -182,8 +275,35 @@ class LiveVersions:
         return True
 
 
-def load_live(registry: Registry, model: str, version: str) -> Live:
+def _versions(rules: Rules) -> set[str]:
+    """Every version that rules name."""
+    cells = {*rules.members.values(), *rules.segments.values()}
+    arms = rules.trial.arms.values() if rules.trial else ()
+    found = {*rules.weights, *(arm.version for arm in arms), *map(rules.version_of, cells)}
+    if rules.shadow:
+        found.add(rules.shadow.version)
+    return {version for version in found if version}
+
+
+def _applied(wanted: Rules, old: Rules, loaded: Callable[[Iterable[str]], bool]) -> Rules:
+    """What of `wanted` has its versions loaded; in place of a split or a trial that has not, the old one."""
+    weights = wanted.weights if loaded(wanted.weights) else old.weights
+    arms = wanted.trial.arms.values() if wanted.trial else ()
+    trial = wanted.trial if loaded(arm.version for arm in arms) else old.trial
+    shadow = wanted.shadow if wanted.shadow and loaded([wanted.shadow.version]) else None
+
+    def ready(cells: Mapping[str, str]) -> dict[str, str]:
+        return {name: cell for name, cell in cells.items() if loaded(filter(None, [wanted.version_of(cell)]))}
+
+    members, segments = ready(wanted.members), ready(wanted.segments)
+    return Rules(weights=weights, trial=trial, members=members, segments=segments, shadow=shadow)
+
+
+def load_live(registry: Registry, model: str, version: str, *, withdrawn: Collection[str] = ()) -> Live:
     """Load a registered version and let it score once, so that no member waits for a first time.
+
+    Args:
+        withdrawn: ids of titles that nobody is shown.
 
     Raises:
         NotFound: the registry has no such version.
@@ -191,15 +311,26 @@ def load_live(registry: Registry, model: str, version: str) -> Live:
     found = registry.get(model, version)
     bundle = load_bundle(Path(found.path))
     _one_thread_each()
-    empty: Any = np.zeros(0, dtype=np.int32)
-    bundle.model.score(
-        Query(
-            histories=[empty],
-            times=[np.zeros(0, dtype=np.int64)],
-            now=np.array([time.time_ns() // 1000], dtype=np.int64),
-        )
+    live = Live(
+        name=f"{model}/{found.version}",
+        bundle=bundle,
+        titles=Titles(bundle.catalogue, withdrawn=withdrawn),
     )
-    return Live(name=f"{model}/{found.version}", bundle=bundle, titles=Titles(bundle.catalogue))
+    _ = live.cold, live.columns, live.parts, live.batches, live.batches_by_part
+    return live
+
+
+def _parts(name: str, model: Model, query: Query) -> Mapping[str, Scores]:
+    """Named parts that a model's scores are the sum of, float32 [m, titles]."""
+    return model.score_parts(query) if isinstance(model, Explained) else {name: model.score(query)}
+
+
+def _watched(history: Sequence[int]) -> Query:
+    return Query(
+        histories=[np.array(history, dtype=np.int32)],
+        times=[np.zeros(len(history), dtype=np.int64)],
+        now=np.array([time.time_ns() // 1000], dtype=np.int64),
+    )
 
 
 def _one_thread_each() -> None:

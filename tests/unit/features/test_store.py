@@ -39,7 +39,12 @@ def activity(member, plays, titles, time):
 
 
 def test_the_declared_views_are_those_the_transforms_compute(store):
-    assert set(store.features("serving")) == {"member_activity", "member_watched", "member_affinity"}
+    assert set(store.features("serving")) == {
+        "member_activity",
+        "member_watched",
+        "member_affinity",
+        "member_progress",
+    }
     assert set(store.features("gnn")) == {"title_popularity", "title_content"}
     schemas = {name: view.schema for name, view in VIEWS.items()} | {"title_content": TITLE_CONTENT}
     for name, schema in schemas.items():

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlencode
 
 import pyarrow as pa
 import pytest
@@ -18,7 +19,10 @@ from matinee.features.store import FeatureStore
 from matinee.features.transforms import TITLE_POPULARITY
 from matinee.gateway.assembly import assemble
 from matinee.gateway.messages import EventsAnswer, MemberFeatures, Recommendations, SplitState
+from matinee.gateway.pages import Home, SimilarTitles
+from matinee.gateway.rollouts import RolloutState
 from matinee.schema import TIMESTAMP
+from matinee.serving.place import Shadow
 from matinee.serving.splits import Splits
 
 HOME_WATCHED = served_home.watched()
@@ -304,6 +308,88 @@ def test_a_split_is_set_read_and_followed(api: Any) -> None:
     assert 'matinee_split_weight{surface="shelf",version="2"} 0.5' in api.get("/metrics").text
 
 
+def test_segments_and_members_are_put_in_cells(api: Any, home: Settings) -> None:
+    splits = Splits(home)
+    signed = {"who": "ana", "why": "look at 2"}
+    splits.set_segment("put", "country=SE", "v2", **signed)
+    splits.set_segment("put", "new", "v2", **signed)
+    splits.set_segment("put", "plays_7d>=1000000", "v2", **signed)
+    splits.set_member("put", "m7", "v2", **signed)
+    splits.close()
+    deadline = time.monotonic() + 5
+    while page(api, "m7", surface="put")["cell"] != "forced:v2":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert page(api, "m8", surface="put")["cell"] == "v1"
+    swedish = page(api, "m8", surface="put", context={"country": "SE"})
+    assert (swedish["cell"], swedish["model_version"]) == ("forced:v2", "recommender/2")
+    assert page(api, "a stranger", surface="put")["cell"] == "forced:v2"
+    rules = api.get("/v1/splits/put").json()["rules"]
+    assert (rules["members"], rules["segments"]["new"]) == ({"m7": "v2"}, "v2")
+
+
+def test_a_shadow_is_scored_and_logged_and_never_shown(api: Any, home: Settings, bootstrap: str) -> None:
+    splits = Splits(home)
+    splits.set_shadow("shaded", Shadow(version="2", share=1.0), who="ana", why="look at 2")
+    deadline = time.monotonic() + 10
+    found: list[dict[str, Any]] = []
+    answers: dict[str, dict[str, Any]] = {}
+    while not found:
+        assert time.monotonic() < deadline
+        answer = page(api, "m3", surface="shaded")
+        assert (answer["cell"], answer["model_version"]) == ("v1", "recommender/1")
+        answers[answer["request_id"]] = answer
+        sent = messages(home, bootstrap, home.kafka.exposures_topic)
+        found = [message for message in sent if message["shadow_of"] in answers]
+    splits.set_shadow("shaded", None, who="ana", why="seen")
+    splits.close()
+    assert (found[0]["cell"], found[0]["model_version"]) == ("shadow", "recommender/2")
+    assert found[0]["exposure_id"] not in answers
+    assert found[0]["member_id"] == "m3"
+    assert "matinee_shadows_made_total" in api.get("/metrics").text
+
+
+def test_a_rollout_is_asked_for_shown_and_stopped(api: Any) -> None:
+    asked = {"candidate": "2", "surface": "tried", "who": "ana", "why": "try 2"}
+    answer = api.post("/v1/rollouts", json=asked)
+    assert answer.status_code == 201, answer.text
+    started = RolloutState.model_validate(answer.json())
+    assert (started.status, started.baseline, started.plan["name"]) == ("waiting", "1", "canary")
+    assert api.post("/v1/rollouts", json=asked).status_code == 422
+    assert api.get("/v1/rollouts").json()["rollouts"][0] == answer.json()
+    assert api.get(f"/v1/rollouts/{started.id}").json() == answer.json()
+    stopped = api.post(f"/v1/rollouts/{started.id}/stop", json={"who": "bo", "why": "enough"}).json()
+    assert (stopped["status"], stopped["live"]) == ("stop", False)
+    assert (stopped["decisions"][0]["who"], stopped["decisions"][0]["reason"]) == ("bo", "enough")
+    again = api.post(f"/v1/rollouts/{started.id}/stop", json={"who": "bo", "why": "enough"})
+    assert (again.status_code, again.json()["detail"]) == (422, f"rollout {started.id} is over: stop")
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "expected"),
+    [
+        ({"candidate": "77"}, 404, "77"),
+        ({"candidate": "1"}, 422, "serves surface tried already"),
+        ({"plan": "/etc/passwd"}, 422, "accepted: a plan, or one of canary"),
+        ({"plan": {"name": "p", "steps": [], "judge": {}}}, 422, "plan: steps"),
+        ({"why": ""}, 422, "why"),
+        ({"colour": 1}, 422, "colour"),
+    ],
+)
+def test_a_rollout_that_cannot_be_is_refused(
+    api: Any, change: dict[str, Any], status: int, expected: str
+) -> None:
+    asked = {"candidate": "2", "surface": "tried", "who": "ana", "why": "try"} | change
+    answer = api.post("/v1/rollouts", json=asked)
+    assert answer.status_code == status
+    assert expected in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("number", ["999", "0", "x", "1" * 30])
+def test_a_rollout_that_is_not_there(api: Any, number: str) -> None:
+    assert api.get(f"/v1/rollouts/{number}").status_code == (404 if number == "999" else 422)
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
@@ -358,8 +444,13 @@ def test_openapi_documents_every_route_and_problem(api: Any) -> None:
         "/v1/recommendations",
         "/v1/events",
         "/v1/members/{member_id}/features",
+        "/v1/members/{member_id}/home",
         "/v1/titles/{title_id}/features",
+        "/v1/titles/{title_id}/similar",
         "/v1/splits/{surface}",
+        "/v1/rollouts",
+        "/v1/rollouts/{rollout}",
+        "/v1/rollouts/{rollout}/stop",
         "/healthz",
         "/readyz",
         "/metrics",
@@ -378,3 +469,66 @@ def test_openapi_documents_every_route_and_problem(api: Any) -> None:
     text = json.dumps(document)
     for reference in {part.split('"')[0] for part in text.split("#/components/schemas/")[1:]}:
         assert reference in defined
+
+
+def home_page(api: Any, member_id: str = "m1", **query: Any) -> dict[str, Any]:
+    answer = api.get(f"/v1/members/{member_id}/home?{urlencode(query, doseq=True)}")
+    assert answer.status_code == 200, answer.text
+    Home.model_validate_json(answer.content)
+    result: dict[str, Any] = answer.json()
+    return result
+
+
+def titles_of(page: dict[str, Any]) -> list[int]:
+    return [int(item["title_id"][1:]) for row in page["rows"] for item in row["items"]]
+
+
+def test_a_home_page_has_rows_with_reasons_and_no_title_twice(api: Any) -> None:
+    found = home_page(api, per_row=6)
+    assert (found["answer"], found["fallback"]) == ("personal", None)
+    assert (found["model_version"], found["cell"]) == ("recommender/1", "v1")
+    kinds = [row["kind"] for row in found["rows"]]
+    assert kinds[0] == "top_picks"
+    assert kinds.count("because_you_watched") == 3
+    titles = titles_of(found)
+    assert len(titles) == len(set(titles))
+    assert not set(titles) & set(HOME_WATCHED[1])
+    because = next(row for row in found["rows"] if row["kind"] == "because_you_watched")
+    assert because["reason"]["title_id"] == f"t{HOME_WATCHED[1][-1]}"
+    assert because["title"] == f"Because You Watched Title {HOME_WATCHED[1][-1]}"
+    positions = [item["position"] for row in found["rows"] for item in row["items"]]
+    assert positions == list(range(len(positions)))
+
+
+def test_titles_begun_and_not_rated_come_first(api: Any) -> None:
+    row = home_page(api, "m2")["rows"][0]
+    assert row["kind"] == "continue_watching"
+    assert [item["title_id"] for item in row["items"]] == [f"t{HOME_WATCHED[2][-1]}"]
+
+
+def test_a_childs_page_holds_its_rating_and_languages(api: Any) -> None:
+    titles = titles_of(home_page(api, max_maturity=7, languages=["en"]))
+    assert titles
+    assert all(i % 5 in (0, 1) and i < 30 for i in titles)
+
+
+@pytest.mark.parametrize("query", ["rows=0", "per_row=101", "diversity=2", "max_maturity=x", "surface="])
+def test_a_page_out_of_range_is_refused(api: Any, query: str) -> None:
+    answer = api.get(f"/v1/members/m1/home?{query}")
+    assert answer.status_code == 422
+    assert query.partition("=")[0] in answer.json()["detail"]
+
+
+def test_titles_like_a_title(api: Any) -> None:
+    answer = api.get("/v1/titles/t4/similar?k=4&languages=en")
+    SimilarTitles.model_validate_json(answer.content)
+    document = answer.json()
+    assert (document["by"], document["fallback"], document["model_version"]) == (
+        "content",
+        None,
+        "recommender/1",
+    )
+    assert all(int(item["title_id"][1:]) % 3 == 1 for item in document["items"])
+    assert len(document["items"]) == 4
+    assert api.get("/v1/titles/t999/similar").status_code == 404
+    assert api.get("/v1/titles/t4/similar?k=0").status_code == 422

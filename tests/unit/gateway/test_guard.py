@@ -18,7 +18,7 @@ from matinee.gateway.auth import Authenticator
 from matinee.gateway.guard import allow, permit
 from matinee.gateway.keys import Keys
 from matinee.gateway.limits import Limits
-from matinee.gateway.shedding import Pool
+from matinee.gateway.shedding import Flights
 
 
 def application(settings: Settings, auth: Authenticator) -> FastAPI:
@@ -47,8 +47,7 @@ def application(settings: Settings, auth: Authenticator) -> FastAPI:
 
 
 def install(app: FastAPI, settings: Settings, auth: Authenticator) -> None:
-    pool = Pool(1, "test")
-    guard.install(app, settings.gateway, auth, Limits(settings.gateway), pages=pool, events=pool)
+    guard.install(app, settings.gateway, auth, Limits(settings.gateway), pages=Flights(), events=Flights())
 
 
 @pytest.fixture

@@ -11,13 +11,16 @@ from matinee.gateway.metrics import Metrics, Pipeline
 
 @pytest.fixture
 def metrics() -> Metrics:
-    return Metrics(exposures=lambda: (7, 2), splits=lambda: {"home": {"3": 0.25, "4": 0.75}})
+    splits = {"home": {"3": 0.25, "4": 0.75}}
+    return Metrics(exposures=lambda: (7, 2), splits=lambda: splits, shadows=lambda: (5, 1))
 
 
 def test_figures_kept_elsewhere_are_read_at_the_scrape(metrics: Metrics) -> None:
     text = metrics.text()
     assert "matinee_exposures_sent_total 7.0" in text
     assert "matinee_exposures_dropped_total 2.0" in text
+    assert "matinee_shadows_made_total 5.0" in text
+    assert "matinee_shadows_dropped_total 1.0" in text
     assert 'matinee_split_weight{surface="home",version="4"} 0.75' in text
 
 

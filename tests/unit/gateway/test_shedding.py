@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from matinee.gateway.shedding import BURST, PATIENCE, STANDING, Pool, Queue, Traffic, decide
+from matinee.gateway.shedding import BURST, PATIENCE, STANDING, Flights, Queue, Traffic, decide
 
 MOST_S = 0.02
-seconds = st.floats(0, 10)
-queues = st.builds(
-    Queue,
-    length=st.integers(0, 500),
-    oldest_s=seconds,
-    standing=st.floats(0, 1),
-    run_s=seconds,
-    threads=st.integers(1, 16),
-)
+queues = st.builds(Queue, length=st.integers(0, 500), standing=st.floats(0, 1), pace_s=st.floats(0, 10))
 
 
 @given(queues, st.sampled_from(get_args(Traffic)))
@@ -37,28 +31,24 @@ def test_the_more_urgent_is_admitted_where_the_less_urgent_is(queue: Queue) -> N
     assert admitted == sorted(admitted)
 
 
-@given(queues, st.integers(1, 100), seconds)
-def test_a_longer_queue_is_never_better(queue: Queue, more: int, older: float) -> None:
-    longer = Queue(
-        length=queue.length + more,
-        oldest_s=queue.oldest_s + older,
-        standing=queue.standing,
-        run_s=queue.run_s,
-        threads=queue.threads,
-    )
+@given(queues, st.integers(1, 100))
+def test_a_longer_queue_is_never_better(queue: Queue, more: int) -> None:
+    longer = replace(queue, length=queue.length + more)
     assert decide(queue, "page", MOST_S).admit or not decide(longer, "page", MOST_S).admit
 
 
 def test_a_burst_passes_where_a_standing_queue_does_not() -> None:
     def queue(standing: float) -> Queue:
-        return Queue(length=10, oldest_s=0.0, standing=standing, run_s=0.01, threads=2)
+        return Queue(length=10, standing=standing, pace_s=0.005)
 
     assert decide(queue(STANDING / 2), "page", MOST_S).admit
     refused = decide(queue(STANDING), "page", MOST_S)
     assert refused.reason == "overloaded: page work would wait 50 ms, at most 20 ms are accepted"
 
 
-async def _load(pool: Pool, *, work_s: float, every_s: float, for_s: float) -> tuple[list[float], int]:
+async def _load(
+    flights: Flights, threads: ThreadPoolExecutor, *, work_s: float, every_s: float, for_s: float
+) -> tuple[list[float], int]:
     """Ask at a steady pace, whatever becomes of it: latencies of what is admitted, and how many were shed."""
     latencies: list[float] = []
     shed = 0
@@ -66,8 +56,9 @@ async def _load(pool: Pool, *, work_s: float, every_s: float, for_s: float) -> t
     async def one() -> None:
         nonlocal shed
         start = time.perf_counter()
-        if pool.admit("page", MOST_S).admit:
-            await pool.run(lambda: time.sleep(work_s))
+        if flights.admit("page", MOST_S).admit:
+            with flights.one():
+                await asyncio.get_running_loop().run_in_executor(threads, time.sleep, work_s)
             latencies.append(time.perf_counter() - start)
         else:
             shed += 1
@@ -88,11 +79,10 @@ def p95(latencies: list[float]) -> float:
 
 def test_at_five_times_what_the_threads_can_do_the_admitted_wait_no_longer_than_promised() -> None:
     async def run() -> None:
-        pool = Pool(2, "test")
-        work_s = 0.01
-        calm, none = await _load(pool, work_s=work_s, every_s=work_s, for_s=0.3)
-        hot, shed = await _load(pool, work_s=work_s, every_s=work_s / 10, for_s=1.2)
-        pool.shutdown()
+        flights, work_s = Flights(), 0.01
+        with ThreadPoolExecutor(2) as threads:
+            calm, none = await _load(flights, threads, work_s=work_s, every_s=work_s, for_s=0.3)
+            hot, shed = await _load(flights, threads, work_s=work_s, every_s=work_s / 10, for_s=1.2)
         assert none == 0
         assert shed > len(hot)
         assert len(hot) > 0.5 * 2 * 1.2 / work_s
@@ -102,26 +92,30 @@ def test_at_five_times_what_the_threads_can_do_the_admitted_wait_no_longer_than_
     asyncio.run(run())
 
 
-def test_work_that_is_given_up_leaves_the_queue() -> None:
+def test_the_pace_is_that_of_answers_and_idle_time_does_not_count() -> None:
     async def run() -> None:
-        pool = Pool(1, "test")
-        first = asyncio.create_task(pool.run(lambda: time.sleep(0.2)))
-        await asyncio.sleep(0.02)
-        waiting = [asyncio.create_task(pool.run(int)) for _ in range(5)]
-        await asyncio.sleep(0.02)
-        assert pool.queue().length == 5
-        for task in waiting:
-            task.cancel()
-        await asyncio.sleep(0)
-        assert pool.queue().length == 0
-        await first
-        assert await pool.run(lambda: 7) == 7
-        with pytest.raises(ZeroDivisionError):
-            await pool.run(lambda: 1 // 0)
-        assert pool.queue().run_s > 0
-        pool.shutdown()
+        flights = Flights()
+        with ThreadPoolExecutor(4) as threads:
+            for _ in range(3):
+                await _load(flights, threads, work_s=0.02, every_s=0.005, for_s=0.3)
+                await asyncio.sleep(0.2)
+        assert flights.queue().length == 0
+        assert 0.003 < flights.queue().pace_s < 0.012
 
     asyncio.run(run())
+
+
+def test_a_request_that_fails_leaves_the_queue() -> None:
+    flights = Flights()
+
+    def fail() -> None:
+        with flights.one():
+            assert flights.queue().length == 1
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert flights.queue().length == 0
 
 
 def test_every_traffic_has_its_patience() -> None:

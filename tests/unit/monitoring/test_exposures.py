@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,9 +32,30 @@ def test_parse_keeps_everything(message: Message, tmp_path: Path) -> None:
     assert lake.read().schema.equals(EXPOSURE_SCHEMA)
 
 
+def test_rows_of_a_page_are_kept_beside_exposures_that_have_none(message: Message, tmp_path: Path) -> None:
+    """Parts that an earlier release wrote, without these columns, are read as well."""
+    page = {"rows": [{"kind": "genre", "because": "Drama", "first": 0, "count": 2}], "fallback": "cached"}
+    earlier = EXPOSURE_SCHEMA
+    for name in ("fallback", "made_at", "rows"):
+        earlier = earlier.remove(earlier.get_field_index(name))
+    lake = ExposureLake(tmp_path)
+    lake.append(rows(message, range(1)), cluster="c", offsets={0: 1})
+    (path,) = tmp_path.rglob("*.parquet")
+    old = pq.read_table(path, schema=earlier)
+    pq.write_table(old.replace_schema_metadata(pq.read_schema(path).metadata), path)
+    found = parse(message(1, made_at=1_600_000_000_000_000, **page)) | {"partition": 0, "offset": 1}
+    lake.append([found], cluster="c", offsets={0: 2})
+    old, new = ExposureLake(tmp_path).read().to_pylist()
+    assert (old["fallback"], old["made_at"], old["rows"]) == (None, None, None)
+    assert {name: new[name] for name in page} == page
+    assert new["made_at"].timestamp() == 1_600_000_000
+
+
 @pytest.mark.parametrize(
     "change",
     [
+        {"fallback": 3},
+        {"rows": [{"kind": "genre"}]},
         {"member_id": 7},
         {"time": "yesterday"},
         {"titles": None},

@@ -21,6 +21,21 @@ def test_a_row_is_the_features_and_the_two_scores(message: Message) -> None:
     assert row["score_mean"] == np.mean(np.arange(30, 10, -1))
 
 
+def test_a_page_counts_by_its_best_titles_and_a_fallback_not_at_all(message: Message) -> None:
+    window = Window(10)
+    titles = [
+        {"title_id": str(i), "position": i, "score": float(score)} for i, score in enumerate((99, 3, 7))
+    ]
+    rows = [
+        {"kind": "continue_watching", "because": None, "first": 0, "count": 1},
+        {"kind": "top_picks", "because": None, "first": 1, "count": 2},
+    ]
+    window.add(parse(message(titles=titles, rows=rows)))
+    window.add(parse(message(fallback="part:cf")))
+    (row,) = window.frame("recommender/1").to_dict("records")
+    assert (row["score_top"], row["score_mean"]) == (7, 5)
+
+
 def test_is_bounded_and_keeps_the_newest(message: Message) -> None:
     window = Window(100)
     for number in range(250):

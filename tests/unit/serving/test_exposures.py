@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import threading
 import time
+from typing import Any
 
+import orjson
 import pytest
 
 from matinee.errors import Unavailable
+from matinee.monitoring import exposures as monitoring
 from matinee.schema import Candidate, Ranking
 from matinee.serving.exposures import ExposureLog, message
+from matinee.serving.pages import HomeAnswer, HomePage
 from matinee.serving.recommender import Answer
 
 
@@ -67,13 +71,51 @@ def test_a_message_says_what_was_shown_and_why() -> None:
         "model_version": "recommender/3",
         "cell": "v3",
         "answer": "personal",
+        "made_at": 1_000_000,
+        "fallback": None,
         "titles": [
             {"title_id": "t1", "position": 0, "score": 2.0},
             {"title_id": "t2", "position": 1, "score": 1.0},
         ],
         "features": {"plays_1h": 2.0, "affinity[Drama]": None},
         "latency_ms": 12.5,
+        "shadow_of": None,
     }
+
+
+def test_a_home_page_is_told_with_its_rows() -> None:
+    shown = [
+        {"kind": "top_picks", "reason": {"title_id": None, "genre": None}, "items": items(0, "t1", "t2")},
+        {"kind": "genre", "reason": {"title_id": None, "genre": "Drama"}, "items": items(2, "t3")},
+    ]
+    page = HomePage(
+        member_id="m1",
+        surface="home",
+        model_version="recommender/3",
+        cell="v3",
+        answer="personal",
+        reason=None,
+        made_at=500_000,
+        features_time=400_000,
+        fallback=None,
+        rows=orjson.dumps(shown),
+    )
+    key, payload = message(HomeAnswer(request_id="r2", page=page, time=700_000, fallback="cached"), 1.0)
+    found = json.loads(payload)
+    assert (key, found["time"], found["made_at"], found["fallback"]) == ("m1", 700_000, 500_000, "cached")
+    assert [title["title_id"] for title in found["titles"]] == ["t1", "t2", "t3"]
+    assert found["rows"] == [
+        {"kind": "top_picks", "because": None, "first": 0, "count": 2},
+        {"kind": "genre", "because": "Drama", "first": 2, "count": 1},
+    ]
+    assert monitoring.parse(payload)["rows"] == found["rows"]
+
+
+def items(first: int, *title_ids: str) -> list[dict[str, Any]]:
+    return [
+        {"title_id": title_id, "name": title_id, "position": first + place, "score": 1.0}
+        for place, title_id in enumerate(title_ids)
+    ]
 
 
 def test_close_sends_what_waits() -> None:

@@ -11,9 +11,10 @@ import served_home
 from matinee.features.online import MemberState
 from matinee.models.base import Model, Progress, Query, Scores, TrainingSet
 from matinee.models.bundle import Bundle
+from matinee.serving.batches import joined
 from matinee.serving.rank import Titles
-from matinee.serving.recommender import Explained, _query, score
-from matinee.serving.versions import Live
+from matinee.serving.recommender import Known, _query, scored, scored_all
+from matinee.serving.versions import Explained, Live
 
 
 class Plain(Model):
@@ -57,20 +58,35 @@ def state(*title_ids: str) -> MemberState:
     )
 
 
+def known(live: Live, member: MemberState | None) -> Known:
+    query, watched, reason = _query(live, member, 5, None)
+    return Known(
+        request_id="r",
+        member_id="m",
+        surface="home",
+        cell="v1",
+        version=live,
+        state=member,
+        query=query,
+        watched=watched,
+        reason=reason,
+        time=5,
+    )
+
+
 def test_a_model_without_parts_is_its_own_part() -> None:
-    query, _, _ = _query(version(Plain()), None, 5, None)
-    scores, parts = score("plain", Plain(), query)
-    assert list(parts) == ["plain"]
-    assert parts["plain"] is scores
+    live = version(Plain())
+    found = scored(known(live, None))
+    assert list(found.parts) == [live.bundle.name]
+    np.testing.assert_array_equal(found.parts[live.bundle.name], found.scores)
 
 
 def test_parts_sum_to_the_score() -> None:
     model = Summed()
     assert isinstance(model, Explained)
-    query, _, _ = _query(version(model), state("t3"), 5, None)
-    scores, parts = score("summed", model, query)
-    np.testing.assert_allclose(scores, parts["a"] + parts["b"])
-    assert scores.dtype == np.float32
+    found = scored(known(version(model), state("t3")))
+    np.testing.assert_allclose(found.scores, found.parts["a"] + found.parts["b"])
+    assert found.scores.dtype == np.float32
 
 
 def test_titles_the_version_does_not_know_are_skipped() -> None:
@@ -93,3 +109,16 @@ def test_an_unknown_member_has_no_features() -> None:
     query, _, reason = _query(version(Plain()), None, 1000, "unknown_member")
     assert query.member_features is None
     assert reason == "unknown_member"
+
+
+def test_many_members_at_once_score_as_one_by_one() -> None:
+    live = version(Summed())
+    members = [known(live, state("t3", "t1")), known(live, None), known(live, state("t2"))]
+    for one, together in zip(map(scored, members), scored_all(members), strict=True):
+        assert together.known is one.known
+        np.testing.assert_allclose(together.scores, one.scores)
+        assert together.parts.keys() == one.parts.keys()
+    query = joined([each.query for each in members])
+    assert query.member_features is not None
+    assert np.isnan(query.member_features.values[1]).all()
+    assert query.member_features.values[2].tolist() == [2.0, 0.5]

@@ -9,6 +9,7 @@ import pytest
 
 from matinee.config import Settings
 from matinee.errors import InvalidInput, MatineeError
+from matinee.serving.place import Arm, Rules, Shadow, Trial
 from matinee.serving.splits import Splits, shares
 
 
@@ -26,7 +27,7 @@ def test_the_newest_row_is_current_and_the_old_ones_stay(settings: Settings) -> 
 def test_another_process_sees_the_same(settings: Settings) -> None:
     writer, reader = Splits(settings), Splits(settings)
     writer.set("home", {"2": 1}, who="ana", why="go")
-    assert reader.live() == {"home": {"2": 1.0}}
+    assert reader.rules() == {"home": Rules(weights={"2": 1.0})}
     writer.close()
     reader.close()
 
@@ -36,7 +37,7 @@ def test_an_empty_split_goes_back_to_the_champion(settings: Settings) -> None:
     splits.set("home", {"2": 1}, who="ana", why="go")
     splits.set("home", {}, who="ana", why="back")
     assert splits.current("home") == {}
-    assert splits.live() == {}
+    assert splits.rules() == {}
     assert len(splits.history("home")) == 2
     splits.close()
 
@@ -69,3 +70,42 @@ def test_a_home_that_cannot_be_written_is_named(settings: Settings) -> None:
     settings.home.parent.joinpath("home").write_text("a file")
     with pytest.raises(MatineeError, match=str(settings.home)):
         Splits(settings)
+
+
+def test_rules_stand_beside_the_split_until_they_are_withdrawn(settings: Settings) -> None:
+    splits = Splits(settings)
+    trial = Trial(salt="r1", arms={"r1-canary": Arm(version="7", share=0.1)})
+    shadow = Shadow(version="8", share=0.2)
+    signed = {"who": "ana", "why": "try 7"}
+    splits.set("home", {"3": 1}, **signed)
+    splits.set_trial("home", trial, **signed)
+    splits.set_member("home", "m1", "v7", **signed)
+    splits.set_segment("home", "country=SE", "r1-canary", **signed)
+    splits.set_shadow("shelf", shadow, **signed)
+    home = Rules(weights={"3": 1.0}, trial=trial, members={"m1": "v7"}, segments={"country=SE": "r1-canary"})
+    assert splits.rules() == {"home": home, "shelf": Rules(shadow=shadow)}
+    splits.set_trial("home", None, **signed)
+    splits.set_member("home", "m1", None, **signed)
+    splits.set_segment("home", "country=SE", None, **signed)
+    splits.set_shadow("shelf", None, **signed)
+    assert splits.rules() == {"home": Rules(weights={"3": 1.0})}
+    told = [(row["kind"], row["name"], row["who"], row["why"]) for row in splits.rule_history("home")]
+    assert told[-1] == ("trial", "", "ana", "try 7")
+    assert len(told) == 6
+    splits.close()
+
+
+def test_rules_that_cannot_be_are_refused(settings: Settings) -> None:
+    splits = Splits(settings)
+    signed = {"who": "ana", "why": "try"}
+    half = Arm(version="7", share=0.6)
+    with pytest.raises(InvalidInput, match="together at most 1"):
+        splits.set_trial("home", Trial(salt="r1", arms={"a": half, "b": half}), **signed)
+    with pytest.raises(InvalidInput, match="share of shadow 7"):
+        splits.set_shadow("home", Shadow(version="7", share=0.0), **signed)
+    with pytest.raises(InvalidInput, match="segment 'plays<many'"):
+        splits.set_segment("home", "plays<many", "v7", **signed)
+    with pytest.raises(InvalidInput, match="member of a rule"):
+        splits.set_member("home", " ", "v7", **signed)
+    assert splits.rules() == {}
+    splits.close()

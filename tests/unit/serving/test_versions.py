@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 
@@ -12,6 +13,7 @@ from matinee.config import Settings, load_settings
 from matinee.errors import Unavailable
 from matinee.registry.mlflow import Registry
 from matinee.serving import versions
+from matinee.serving.place import Arm, Shadow, Trial
 from matinee.serving.splits import Splits
 from matinee.serving.versions import LiveVersions, Plan
 
@@ -35,8 +37,11 @@ def splits(home: Settings) -> Iterator[Splits]:
     """The home's splits, back to none at the end."""
     found = Splits(home)
     yield found
-    for surface in found.live():
+    for surface in found.rules():
         found.set(surface, {}, who="test", why="clean up")
+        found.set_trial(surface, None, who="test", why="clean up")
+        found.set_shadow(surface, None, who="test", why="clean up")
+        found.set_member(surface, "m1", None, who="test", why="clean up")
     found.close()
 
 
@@ -114,3 +119,44 @@ def test_it_follows_by_itself_within_a_second(home: Settings, splits: Splits) ->
 def test_a_plan_without_versions_says_so() -> None:
     with pytest.raises(Unavailable, match="no version of model recommender is live for surface home"):
         Plan(model="recommender").version("m1", "home")
+
+
+def test_a_trial_is_followed_and_its_end_leaves_the_split(live: LiveVersions, splits: Splits) -> None:
+    arms = {"r1-baseline": Arm(version="1", share=0.5), "r1-canary": Arm(version="2", share=0.5)}
+    splits.set_trial("home", Trial(salt="r1", arms=arms), who="t", why="t")
+    plan = follow(live)
+    cells = {plan.version(f"m{i}", "home")[0]: plan.version(f"m{i}", "home")[1].name for i in range(40)}
+    assert cells == {"r1-baseline": "recommender/1", "r1-canary": "recommender/2"}
+    assert plan.weights("home") == {"1": 0.5, "2": 0.5}
+    splits.set_trial("home", None, who="t", why="t")
+    assert follow(live).version("m1", "home")[0] == "v1"
+
+
+def test_a_shadow_or_an_override_that_does_not_load_keeps_no_rollback_waiting(
+    live: LiveVersions, splits: Splits
+) -> None:
+    splits.set_trial("home", Trial(salt="r1", arms={"a": Arm(version="2", share=1.0)}), who="t", why="t")
+    assert follow(live).version("m1", "home")[0] == "a"
+    splits.set_shadow("home", Shadow(version="3", share=1.0), who="t", why="t")
+    splits.set_member("home", "m1", "v77", who="t", why="t")
+    splits.set_trial("home", None, who="t", why="roll back")
+    live.refresh()
+    assert live.plan.version("m1", "home")[0] == "v1"
+    assert live.plan.shadow("home", "request") is None
+
+
+def test_a_version_that_loads_for_long_keeps_no_change_waiting(
+    live: LiveVersions, splits: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loading, go = versions.load_live, threading.Event()
+    monkeypatch.setattr(versions, "load_live", lambda *given: go.wait(5) and loading(*given))
+    splits.set("search", {"2": 1}, who="t", why="t")
+    live.refresh(wait=False)
+    splits.set("shelf", {"1": 1}, who="t", why="meanwhile")
+    live.refresh(wait=False)
+    assert live.plan.weights("shelf") == {"1": 1.0}
+    assert live.plan.weights("search") == {"1": 1.0}
+    assert "search" not in live.plan.rules
+    go.set()
+    live.refresh()
+    assert live.plan.weights("search") == {"2": 1.0}

@@ -23,9 +23,15 @@ BYTES_A_PAIR = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Linear:
-    """What scoring needs: `weights`, float32 [titles, titles], zero on the diagonal."""
+    """What scoring needs: `weights`, float32 [titles, titles], zero on the diagonal.
+
+    They are held by row: a product with sparse rows would else copy the whole matrix each time.
+    """
 
     weights: Weights
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "weights", np.ascontiguousarray(self.weights))
 
     def score(self, rows: sparse.csr_matrix) -> Weights:
         """Scores, float32 [m, titles], of rows of weights at watched titles, float32 [m, titles]."""

@@ -107,18 +107,32 @@ class Ensemble(Model):
         return chances(scores, watched, self._calibration[segments(query, self.config.short_history)])
 
     def score_parts(self, query: Query) -> dict[str, Scores]:
-        """What each member adds to the score of each title, by member name, float32 [m, titles]."""
+        """What each member adds to the score of each title, by member name, float32 [m, titles].
+
+        A member that no row's weights name is not asked: it adds zeros.
+        """
         weights = self._weights[segments(query, self.config.short_history)].astype(np.float32)
-        parts: dict[str, Scores] = {}
-        for name, model in self.members.items():
-            signals = model.signals(query)
-            added = [
-                standardised(signals[signal]) * weights[:, column, None]
-                for column, (member, signal) in enumerate(self._signals)
-                if member == name
-            ]
-            parts[name] = np.sum(added, axis=0, dtype=np.float32)
-        return parts
+        columns = {
+            name: {signal: column for column, (member, signal) in enumerate(self._signals) if member == name}
+            for name in self.members
+        }
+        asked = [name for name in self.members if weights[:, list(columns[name].values())].any()]
+        found = {name: self._part(name, query, weights, columns[name]) for name in asked or self.members}
+        silent = np.zeros_like(next(iter(found.values())))
+        return {name: found.get(name, silent) for name in self.members}
+
+    def _part(self, name: str, query: Query, weights: Scores, columns: Mapping[str, int]) -> Scores:
+        """What a member adds, float32 [m, titles].
+
+        Args:
+            weights: float32 [m, signals].
+            columns: of the weights, by the member's signals.
+        """
+        signals = self.members[name].signals(query)
+        part: Scores = np.zeros(1, np.float32)
+        for signal, column in columns.items():
+            part = part + standardised(signals[signal]) * weights[:, column, None]
+        return part
 
     def describe(self) -> dict[str, dict[str, float]]:
         """Weights: by segment, by "member.signal"."""

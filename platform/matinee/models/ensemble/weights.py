@@ -27,9 +27,9 @@ def segments(query: Query, short_history: int) -> npt.NDArray[np.int64]:
 def standardised(signal: Scores) -> Scores:
     """Each row with mean 0 and standard deviation 1 over titles; zeros where a row does not vary."""
     centred = signal - signal.mean(axis=1, keepdims=True, dtype=np.float64).astype(np.float32)
-    spread = np.sqrt(np.mean(np.square(centred, dtype=np.float64), axis=1, keepdims=True))
-    scale = np.where(spread > 1e-6, 1 / np.maximum(spread, 1e-6), 0)
-    found: Scores = (centred * scale).astype(np.float32)
+    spread = np.sqrt(np.einsum("ij,ij->i", centred, centred) / centred.shape[1])[:, None]
+    centred *= np.where(spread > 1e-6, 1 / np.maximum(spread, 1e-6), 0).astype(np.float32)
+    found: Scores = centred
     return found
 
 

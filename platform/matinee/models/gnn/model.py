@@ -153,17 +153,26 @@ class GraphNetwork(Model):
 
     def score(self, query: Query) -> Scores:
         """Log-odds of titles as the next watches; without a history those of popularity."""
-        return self._products(query, self._titles)
+        return self._products(self._members(query), self._titles)
 
     def signals(self, query: Query) -> Mapping[str, Scores]:
         """`score`, and `content`: the same with every title's vector as its attributes tell it."""
-        return {"score": self.score(query), "content": self._products(query, self._content)}
+        members = self._members(query)
+        return {
+            "score": self._products(members, self._titles),
+            "content": self._products(members, self._content),
+        }
 
     @torch.no_grad()
-    def _products(self, query: Query, titles: torch.Tensor) -> Scores:
+    def _members(self, query: Query) -> torch.Tensor:
         past = last_block(query.histories, self.config.length, empty=-1)
         kept = torch.from_numpy(past >= 0).float()
-        members = self._reader(self._titles[:, :-1], torch.from_numpy(np.maximum(past, 0)), kept)
+        read = self._titles[torch.from_numpy(np.maximum(past, 0)).flatten(), :-1]
+        members: torch.Tensor = self._reader(read, torch.arange(past.size).view(past.shape), kept)
+        return members
+
+    @torch.no_grad()
+    def _products(self, members: torch.Tensor, titles: torch.Tensor) -> Scores:
         scores: Scores = torch.addmm(titles[:, -1], members, titles[:, :-1].T).numpy()
         return scores
 

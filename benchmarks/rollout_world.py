@@ -1,0 +1,454 @@
+"""Rollouts end to end in the simulated service: the real recommender, split, logs, broker and controller.
+
+Three candidates in turn, against whatever is the champion then. "better": cf against popularity; it is
+promoted. "shuffled": cf trained on interactions whose titles were dealt anew. "slow": the champion's own
+model, 80 ms later. Both are rolled back. Members come from `sources.world`, see what the recommender gives
+and react; their events go to the broker like an application's. Only the plan's times are compressed.
+
+Afterwards the books are checked: each answer given has exactly one exposure, of the cell and version that the
+rows of the split imply at that moment; no member left a cell of a rollout; members fell on both sides alike.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+
+from benchmarks.common import arguments
+from matinee.canary.early import Limit
+from matinee.canary.plan import Plan, Step, canary, sample_ratio
+from matinee.canary.rollout import Controller, propose
+from matinee.canary.store import Rollout, Rollouts
+from matinee.config import Settings, load_settings
+from matinee.events.broker import LocalBroker
+from matinee.events.encode import encode
+from matinee.events.kafka import EventProducer, PartitionConsumer, ensure_topics, partitions
+from matinee.features.history import History
+from matinee.features.store import FeatureStore
+from matinee.features.titles import genres_of
+from matinee.features.transforms import VIEWS, Genres
+from matinee.models import discover
+from matinee.models.base import Model, Query, Scores, TrainingSet
+from matinee.models.bundle import save_bundle
+from matinee.registry.mlflow import CHAMPION, Registry
+from matinee.schema import WATCH_TYPES, Interactions, Ranking
+from matinee.serving import versions
+from matinee.serving.exposures import ExposureLog
+from matinee.serving.place import Arm, Rules, Trial, place
+from matinee.serving.recommender import Recommender, Request
+from matinee.serving.splits import Splits
+from matinee.serving.versions import Live
+from matinee.sources.world import World, WorldConfig
+
+WORLD = WorldConfig(
+    members=500,
+    titles=300,
+    cold_share=0.0,
+    child_share=0.0,
+    page_size=10,
+    sessions_per_week=14.0,
+    mainstream=0.1,
+    incumbent_skill=0.8,
+)
+"""Members of strong tastes of their own, who come often: a model that knows them is far above popularity."""
+
+HISTORY_DAYS = 15
+SLOW_S = 0.08
+PAGE = 10
+SURFACE = "home"
+MEMBER_VIEWS = ("member_activity", "member_watched", "member_affinity")
+FOLLOWED_S = 1.0
+"""How long a replica may take to apply a change of the split."""
+LONGEST_S = 120.0
+BETTER, SHUFFLED, SLOW = "2", "3", "4"
+"""Versions; "1" is popularity, the first champion."""
+
+
+def plan() -> Plan:
+    """The preset "canary" with its times in seconds, and slack for the latency of a shared machine."""
+    preset = canary()
+    judged = json.loads(json.dumps(preset.judge))
+    for metric in judged["metrics"]:
+        if metric["groups"] == ["latency"]:
+            how = metric["analysisConfigurations"]["canary"]
+            how["effectSize"] = {"allowedIncrease": 5.0}
+    return preset.model_copy(
+        update={
+            "name": "world",
+            "steps": (
+                Step(share=0.1, least_s=3, least_exposures=60),
+                Step(share=0.25, least_s=3, least_exposures=150),
+                Step(share=0.5, least_s=4, least_exposures=400),
+            ),
+            "judge": judged,
+            "limits": (
+                Limit(metric="play_rate", kind="rate", harm="decrease", tolerance=0.02),
+                Limit(metric="watch_s", kind="mean", harm="decrease", tolerance=0.02),
+                Limit(metric="cold_rate", kind="rate", harm="increase", tolerance=0.1),
+                Limit(metric="latency_mean_ms", kind="mean", harm="increase", tolerance=4.0),
+            ),
+            "interval_s": 0.5,
+            "settle_s": 3.0,
+            "max_s": LONGEST_S,
+        }
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """An answer that a member was given; `at` and `done` in microseconds: asked and answered."""
+
+    request_id: str
+    member_id: str
+    version: str
+    cell: str
+    at: int
+    done: int
+
+
+class Slow(Model):
+    """A model that answers `SLOW_S` later."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+
+    def fit(self, data: TrainingSet, *, seed: int, **given: Any) -> None:
+        self._model.fit(data, seed=seed)
+
+    def score(self, query: Query) -> Scores:
+        time.sleep(SLOW_S)
+        return self._model.score(query)
+
+    def save(self, folder: Path) -> None:
+        self._model.save(folder)
+
+    @classmethod
+    def load(cls, folder: Path) -> Slow:
+        raise NotImplementedError("it wraps a model that was loaded")
+
+
+class Service:
+    """The simulated members before the real platform: pages asked for, events sent, everything noted.
+
+    Args:
+        settings: of a home that `prepare` filled.
+        world: as `prepare` left it.
+        history: everyone's watches so far.
+        bootstrap: host:port of the broker.
+    """
+
+    def __init__(self, settings: Settings, world: World, history: History, bootstrap: str) -> None:
+        self.given: list[Given] = []
+        self._settings = settings
+        self._world = world
+        self._history = history
+        self._store = FeatureStore(settings)
+        self._genres = genres_of(world.catalogue)
+        self._producer = EventProducer(settings.kafka, bootstrap)
+        self._exposures = ExposureLog(self._producer, settings.kafka.exposures_topic)
+        self._recommender = Recommender(settings, self._exposures)
+        self._recommender.start()
+
+    def pass_time(self) -> None:
+        """Six hours of the world: members come, are answered and react; their features follow."""
+        events = self._world.step(self._page, k=PAGE)
+        if not events.num_rows:
+            return
+        topic = self._settings.kafka.events_topic
+        self._producer.send_many(topic, events["member_id"].to_pylist(), encode(events))
+        put_features(self._store, self._history, events, self._genres)
+
+    def close(self) -> None:
+        """Let everything be delivered."""
+        self._producer.flush(10)
+        self._recommender.close()
+        self._exposures.close()
+        self._producer.close()
+
+    def _page(self, member_id: str, k: int, context: Mapping[str, object]) -> Ranking:
+        at, start = time.time_ns() // 1000, time.perf_counter()
+        answer = self._recommender.recommend(Request(member_id=member_id, k=k, surface=SURFACE))
+        self._exposures.put(answer, latency_ms=(time.perf_counter() - start) * 1e3)
+        ranking = answer.ranking
+        self.given.append(
+            Given(
+                request_id=ranking.request_id,
+                member_id=member_id,
+                version=ranking.model_version.rpartition("/")[2],
+                cell=ranking.cell,
+                at=at,
+                done=time.time_ns() // 1000,
+            )
+        )
+        return ranking
+
+
+def prepare(settings: Settings, *, seed: int) -> tuple[World, History]:
+    """Fill a home: the catalogue, everyone's features, and the four versions."""
+    world = World(WORLD, seed=seed)
+    events = world.history(HISTORY_DAYS).events
+    world.catalogue.write(settings.paths.catalogue)
+    store = FeatureStore(settings)
+    store.apply()
+    history = History("member_id")
+    put_features(store, history, events, genres_of(world.catalogue))
+    watched = interactions(world, events)
+    dealt = np.random.default_rng(seed).permutation(watched.title)
+    shuffled = replace(watched, title=dealt)
+    registry, specs = Registry(settings), discover()
+    for name, data in (("popularity", watched), ("cf", watched), ("cf", shuffled), ("cf", watched)):
+        model = specs[name].model(specs[name].presets["default"])
+        model.fit(TrainingSet(interactions=data, catalogue=world.catalogue), seed=seed)
+        with tempfile.TemporaryDirectory() as draft, registry.run(name, config={}) as run:
+            save_bundle(Path(draft), model, name=name, catalogue=world.catalogue, extra={})
+            registry.register(settings.serving.model, Path(draft), run_id=run.run_id, metrics={})
+    registry.alias(settings.serving.model, CHAMPION, "1")
+    return world, history
+
+
+def put_features(store: FeatureStore, history: History, events: pa.Table, genres: Genres) -> None:
+    """Take events into the history, and their members' rows into the online store."""
+    for name in ("partition", "offset"):
+        kind = pa.int32() if name == "partition" else pa.int64()
+        events = events.append_column(name, pa.array(np.arange(len(events)), kind))
+    added = history.add(events)
+    for name in MEMBER_VIEWS:
+        rows = history.latest(VIEWS[name], added.touched(VIEWS[name]), genres)
+        if rows.num_rows:
+            store.write_online(name, rows)
+
+
+def interactions(world: World, events: pa.Table) -> Interactions:
+    """The watches of the events, in time order."""
+    watched = events.filter(pa.compute.is_in(events["type"], pa.array([str(kind) for kind in WATCH_TYPES])))
+    watched = watched.sort_by([("event_time", "ascending")])
+    member_ids = sorted(set(watched["member_id"].to_pylist()))
+    title_ids = world.catalogue.title_ids
+    places = [
+        pa.compute.index_in(watched[name], pa.array(ids)).to_numpy().astype(np.int32)
+        for name, ids in (("member_id", member_ids), ("title_id", title_ids))
+    ]
+    return Interactions(
+        member_ids=member_ids,
+        title_ids=title_ids,
+        member=places[0],
+        title=places[1],
+        time=watched["event_time"].cast(pa.int64()).to_numpy(),
+        value=np.full(len(watched), np.nan, np.float32),
+    )
+
+
+@contextmanager
+def slowed(version: str) -> Iterator[None]:
+    """A version that loads meanwhile answers later."""
+    load = versions.load_live
+
+    def late(registry: Registry, model: str, wanted: str) -> Live:
+        live = load(registry, model, wanted)
+        if wanted != version:
+            return live
+        return replace(live, bundle=replace(live.bundle, model=Slow(live.bundle.model)))
+
+    versions.load_live = late
+    try:
+        yield
+    finally:
+        versions.load_live = load
+
+
+def roll_out(settings: Settings, service: Service, candidate: str) -> Rollout:
+    """Let time pass until the candidate's rollout is over, and somewhat longer."""
+    rollouts = Rollouts(settings)
+    asked = propose(
+        settings,
+        model=settings.serving.model,
+        candidate=candidate,
+        plan=plan(),
+        surface=SURFACE,
+        who="benchmark",
+        why=f"try version {candidate}",
+    )
+    deadline = time.monotonic() + LONGEST_S + 10
+    while rollouts.get(asked.id).live and time.monotonic() < deadline:
+        service.pass_time()
+    over = time.monotonic() + 2 * FOLLOWED_S
+    while time.monotonic() < over:
+        service.pass_time()
+    found = rollouts.get(asked.id)
+    rollouts.close()
+    return found
+
+
+def books(settings: Settings, bootstrap: str, given: Sequence[Given]) -> dict[str, int]:
+    """How many answers are not explained by exactly one exposure and by the split's rows."""
+    topic = settings.kafka.exposures_topic
+    exposures: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for message in read_all(settings, bootstrap, topic):
+        exposures[message["exposure_id"]].append(message)
+    rules = rules_over_time(settings)
+    missing = unexplained = 0
+    for answer in given:
+        found = exposures.get(answer.request_id, [])
+        told = [(m["member_id"], m["cell"], m["model_version"].rpartition("/")[2]) for m in found]
+        missing += told != [(answer.member_id, answer.cell, answer.version)]
+        unexplained += (answer.cell, answer.version) not in implied(settings, rules, answer)
+    return {
+        "answers": len(given),
+        "exposures": sum(map(len, exposures.values())),
+        "not_one_exposure": missing,
+        "not_implied_by_the_split": unexplained,
+    }
+
+
+def read_all(settings: Settings, bootstrap: str, topic: str) -> Iterator[dict[str, Any]]:
+    """Every message of a topic."""
+    numbers = range(partitions(settings.kafka, bootstrap, topic))
+    consumer = PartitionConsumer(settings.kafka, bootstrap, topic, numbers, {})
+    ends, at = consumer.end_offsets(), dict.fromkeys(numbers, 0)
+    while any(at[number] < ends[number] for number in numbers):
+        for message in consumer.poll(5_000, 50):
+            at[message.partition] = message.offset + 1
+            yield orjson.loads(message.value)
+    consumer.close()
+
+
+def rules_over_time(settings: Settings) -> list[tuple[int, str, Rules]]:
+    """From when on which champion and rules were in force, by the rows and the ledger alone; oldest first."""
+    splits, registry = Splits(settings), Registry(settings)
+    changes: list[tuple[int, str | None, Trial | None]] = []
+    for row in splits.rule_history(SURFACE):
+        value = row["value"]
+        arms = {cell: Arm(**arm) for cell, arm in value["arms"].items()} if value else {}
+        changes.append((row["time_us"], None, Trial(salt=value["salt"], arms=arms) if value else None))
+    promotions = registry.promotions(settings.serving.model)
+    first = min(promotions, key=lambda line: line["time"])["before"] if promotions else None
+    champion = first or registry.get(settings.serving.model, CHAMPION).version
+    found = [(0, champion, Rules())]
+    times = sorted(
+        [*changes, *((line["time"], line["version"], None) for line in promotions)], key=lambda c: c[0]
+    )
+    for at, promoted, trial in times:
+        champion = promoted or champion
+        rules = found[-1][2] if promoted else Rules(trial=trial)
+        found.append((at, champion, rules))
+    splits.close()
+    return found
+
+
+def implied(
+    settings: Settings, rules: Sequence[tuple[int, str, Rules]], answer: Given
+) -> set[tuple[str, str]]:
+    """Cells and versions that the rows give the member at the moments a replica may have been at."""
+    found = set()
+    ends = [at for at, _, _ in rules[1:]] + [answer.done + 1]
+    for (begin, champion, held), end in zip(rules, ends, strict=True):
+        if begin <= answer.done and end >= answer.at - FOLLOWED_S * 1e6:
+            placed = place(answer.member_id, held, model=settings.serving.model, champion=champion)
+            assert placed is not None
+            found.add(placed)
+    return found
+
+
+def sticky(rollout: Rollout, given: Sequence[Given]) -> int:
+    """How many members left a cell of the rollout while it went on, or were in both."""
+    end = rollout.end.time if rollout.end else 0
+    held: dict[str, str] = {}
+    broken = set()
+    for answer in given:
+        before = held.get(answer.member_id)
+        if before and answer.cell != before and answer.done <= end:
+            broken.add(answer.member_id)
+        if answer.cell in rollout.cells:
+            held[answer.member_id] = answer.cell
+    return len(broken)
+
+
+def back_within_s(rollout: Rollout, given: Sequence[Given]) -> float:
+    """Seconds from the decision that ended the rollout to the last answer that was asked for in its cells."""
+    assert rollout.end is not None
+    last = max((answer.at for answer in given if answer.cell in rollout.cells), default=0)
+    return max(0.0, (last - rollout.end.time) / 1e6)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """What became of one candidate."""
+
+    candidate: str
+    action: str
+    reason: str
+    seconds: float
+    steps: int
+    effect_s: float
+    members: tuple[int, int]
+    ratio: str
+    broken: int
+
+
+def run(home: Path, *, seed: int = 0) -> tuple[list[Line], dict[str, int], str]:
+    """Every candidate in turn; returns a line for each, the books, and the champion at the end."""
+    settings = load_settings({"home": str(home), "seed": seed}, environment={})
+    world, history = prepare(settings, seed=seed)
+    lines = []
+    with LocalBroker(home / "broker.log") as broker, slowed(SLOW):
+        ensure_topics(settings.kafka, broker.bootstrap)
+        controller = Controller(settings, broker.bootstrap)
+        service = Service(settings, world, history, broker.bootstrap)
+        for name, candidate in (("better", BETTER), ("shuffled", SHUFFLED), ("slow", SLOW)):
+            rollout = roll_out(settings, service, candidate)
+            lines.append(_line(name, rollout, service.given))
+        controller.stop()
+        service.close()
+        checked = books(settings, broker.bootstrap, service.given)
+    return lines, checked, Registry(settings).get(settings.serving.model, CHAMPION).version
+
+
+def _line(name: str, rollout: Rollout, given: Sequence[Given]) -> Line:
+    end, state = rollout.end, rollout.state
+    assert end is not None, rollout
+    assert state is not None
+    sides = [len({answer.member_id for answer in given if answer.cell == cell}) for cell in rollout.cells]
+    return Line(
+        candidate=name,
+        action=end.action,
+        reason=end.reason,
+        seconds=(end.time - state.began) / 1e6,
+        steps=state.step + 1,
+        effect_s=back_within_s(rollout, given),
+        members=(sides[0], sides[1]),
+        ratio=sample_ratio(*sides, alpha=rollout.plan.ratio_alpha).action,
+        broken=sticky(rollout, given),
+    )
+
+
+def main() -> None:
+    """Print a table, and the same as JSON lines."""
+    arguments(__doc__)
+    with tempfile.TemporaryDirectory() as home:
+        lines, checked, champion = run(Path(home))
+    print("candidate  decision    after s step in effect s   members ratio")
+    for line in lines:
+        members = "/".join(map(str, line.members))
+        print(
+            f"{line.candidate:10} {line.action:10} {line.seconds:8.1f} {line.steps:4d} {line.effect_s:11.2f} "
+            f"{members:>9} {line.ratio}  {line.reason}"
+        )
+    print(f"champion at the end: {champion}")
+    for line in lines:
+        print(json.dumps({"name": "rollout_world", **vars(line)}))
+    print(json.dumps({"name": "rollout_world.books", **checked}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""A data home of any size that can be served from: a drawn catalogue, members with features, one ensemble.
+
+What a request costs depends on the shapes alone, so members' tastes are drawn and training is cut short;
+the models keep the widths that they ship with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from matinee.config import Settings
+from matinee.schema import CATALOGUE_SCHEMA, TIMESTAMP, Catalogue, Interactions
+
+GENRES = tuple(f"Genre {i}" for i in range(18))
+MATURITY = (0, 7, 12, 16, 18)
+START = 1_700_000_000_000_000
+HOUR = 3_600_000_000
+LEARNERS = 2_000
+"""Members that the models learn from."""
+SHORT: Mapping[str, Mapping[str, Any]] = {"dnn": {"epochs": 1}, "gnn": {"steps": 5}}
+"""Less training than by default, in the same shapes."""
+FIRST_DAY = 12_000
+"""Days since the epoch of the earliest release."""
+
+
+def catalogue(titles: int, seed: int = 0) -> Catalogue:
+    """Titles t0, t1, ...: each with one to three genres, a maturity, and people and keywords of a few."""
+    draw = np.random.default_rng(seed)
+    people, words = max(titles // 4, 20), max(titles // 8, 20)
+    rows = [
+        {
+            "title_id": f"t{i}",
+            "name": f"Title {i}",
+            "genres": [GENRES[g] for g in draw.choice(len(GENRES), draw.integers(1, 4), replace=False)],
+            "release_date": int(FIRST_DAY + draw.integers(0, 7_000)),
+            "language": ("en", "fr", "es", "ja")[draw.integers(4)],
+            "maturity": MATURITY[draw.integers(len(MATURITY))],
+            "cast": [f"Person {p}" for p in set(draw.integers(0, people, 3).tolist())],
+            "keywords": [f"word {w}" for w in set(draw.integers(0, words, 4).tolist())],
+        }
+        for i in range(titles)
+    ]
+    columns = {
+        field.name: pa.array([row[field.name] for row in rows]).cast(pa.int32()).cast(field.type)
+        if field.name == "release_date"
+        else pa.array([row[field.name] for row in rows], field.type)
+        for field in CATALOGUE_SCHEMA
+    }
+    return Catalogue(table=pa.table(columns, schema=CATALOGUE_SCHEMA))
+
+
+def histories(titles: int, members: int, seed: int = 1) -> list[list[int]]:
+    """Per member 10 to 80 titles, oldest first: low positions more often."""
+    draw = np.random.default_rng(seed)
+    cumulated = np.cumsum(1 / (np.arange(titles) + 20.0))
+    found = []
+    for length in draw.integers(10, 81, members).tolist():
+        drawn = np.searchsorted(cumulated, draw.random(3 * length) * cumulated[-1])
+        found.append(list(dict.fromkeys(np.minimum(drawn, titles - 1).tolist()))[:length])
+    return found
+
+
+def make(settings: Settings, *, titles: int, members: int) -> None:
+    """Write the home: catalogue, the online features of members m0, m1, ... and version 1, the champion."""
+    offered = catalogue(titles)
+    offered.write(settings.paths.catalogue)
+    watched = histories(titles, members)
+    write_features(settings, watched)
+    register(settings, offered, watched[:LEARNERS])
+
+
+def register(settings: Settings, offered: Catalogue, watched: list[list[int]]) -> None:
+    """Fit the ensemble as it ships, but shortly, and make it the champion."""
+    from matinee.models import discover
+    from matinee.models.base import TrainingSet
+    from matinee.models.bundle import save_bundle
+    from matinee.registry.mlflow import Registry
+
+    lengths = np.array([len(titles) for titles in watched])
+    member = np.repeat(np.arange(len(watched)), lengths)
+    hour = np.concatenate([np.arange(length) for length in lengths])
+    order = np.lexsort((member, hour))
+    data = TrainingSet(
+        interactions=Interactions(
+            member_ids=[f"m{i}" for i in range(len(watched))],
+            title_ids=offered.title_ids,
+            member=member[order].astype(np.int32),
+            title=np.concatenate(watched)[order].astype(np.int32),
+            time=START + hour[order].astype(np.int64) * HOUR,
+            value=np.full(len(order), np.nan, dtype=np.float32),
+        ),
+        catalogue=offered,
+    )
+    specs = discover()
+    spec = specs["ensemble"]
+    members = {
+        name: specs[name].model(replace(specs[name].presets["default"], **SHORT.get(name, {})))
+        for name in spec.members
+    }
+    model = spec.model(spec.presets["default"]).with_members(members)
+    model.fit(data, seed=0)
+    folder = settings.home / "draft"
+    folder.mkdir()
+    save_bundle(folder, model, name="ensemble", catalogue=offered, extra={})
+    registry = Registry(settings)
+    with registry.run("ensemble", config={}, tags={}) as run:
+        registry.register(settings.serving.model, folder, run_id=run.run_id, metrics={})
+    registry.alias(settings.serving.model, "champion", "1")
+
+
+def write_features(settings: Settings, watched: list[list[int]]) -> None:
+    """Put every member's rows into the online store, as the stream would."""
+    from matinee.features.store import FeatureStore
+    from matinee.features.transforms import MEMBER_ACTIVITY, MEMBER_AFFINITY, MEMBER_WATCHED
+
+    store = FeatureStore(settings)
+    store.apply()
+    ids = pa.array([f"m{i}" for i in range(len(watched))])
+    lengths = [len(titles) for titles in watched]
+    names = [[f"t{title}" for title in titles] for titles in watched]
+    lasts = pa.array([START + length * HOUR for length in lengths], pa.int64())
+    time = lasts.cast(TIMESTAMP)
+    counts = pa.array(lengths)
+    ones = pa.array([1] * len(watched))
+    columns = [ids, ones, counts, counts, pa.array([each[-10:] for each in names]), lasts, time]
+    store.write_online("member_activity", pa.table(columns, schema=MEMBER_ACTIVITY))
+    times = pa.array([[START + hour * HOUR for hour in range(length)] for length in lengths])
+    columns = [ids, pa.array(names), times, time]
+    store.write_online("member_watched", pa.table(columns, schema=MEMBER_WATCHED))
+    genres = pa.array([list(GENRES[:6])] * len(watched))
+    columns = [ids, genres, pa.array([[3.0, 4.0, 3.0, 2.0, 1.0, 1.0]] * len(watched)), time]
+    store.write_online("member_affinity", pa.table(columns, schema=MEMBER_AFFINITY))

@@ -1,0 +1,148 @@
+"""Servers for benchmarks: each a process of its own on one core, asked by a load generator on another."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from benchmarks.common import ROOT, PeerFailed, run_peer
+
+PEERS = ROOT / "benchmarks" / "peers"
+START_S = 240.0
+STOP_S = 30.0
+CONNECTIONS = 128
+"""Most connections of a load."""
+SLOWEST_MS = 500.0
+"""p95 above which a server counts as saturated."""
+KEPT = 0.95
+"""Share of the offered requests that must be answered within the run, else it counts as saturated."""
+PROBE_S = 6.0
+"""Length of a run of the search for saturation."""
+STEPS = 5
+"""Halvings of the interval that saturation lies in."""
+
+Request = Mapping[str, str]
+"""`method`, `target` and `body`."""
+
+
+@contextmanager
+def server(
+    command: Sequence[str], *, core: int, environment: Mapping[str, str] | None = None
+) -> Iterator[dict[str, Any]]:
+    """A server that prints a JSON line with its `url` once it answers, and ends when its input does.
+
+    Raises:
+        PeerFailed: it does not answer in time; the text is the end of what it wrote.
+    """
+    log = Path(f"/tmp/matinee-server-{os.getpid()}.log")
+    with log.open("w") as errors, _on(core):
+        process = subprocess.Popen(
+            list(command),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            start_new_session=True,
+            cwd=ROOT,
+            env={**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})},
+        )
+    try:
+        yield _started(process, log)
+    finally:
+        assert process.stdin is not None
+        process.stdin.close()
+        try:
+            process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, 9)
+        log.unlink(missing_ok=True)
+
+
+def _started(process: subprocess.Popen[str], log: Path) -> dict[str, Any]:
+    lines: list[str] = []
+    assert process.stdout is not None
+    stream = process.stdout
+    reader = threading.Thread(target=lambda: lines.extend(iter(stream.readline, "")), daemon=True)
+    reader.start()
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline and process.poll() is None:
+        for line in list(lines):
+            if line.startswith("{") and "url" in line:
+                found: dict[str, Any] = json.loads(line)
+                return found
+        time.sleep(0.05)
+    raise PeerFailed(f"{process.args}: not up after {START_S:.0f} s: {log.read_text()[-600:]}")
+
+
+def load(url: str, requests: Sequence[Request], *, rate: float, seconds: float, core: int) -> dict[str, Any]:
+    """Ask for `requests` in turn at a rate, from another core. Returns what `http_load` answers."""
+    asked = {
+        "url": url,
+        "requests": list(requests),
+        "rate": rate,
+        "seconds": seconds,
+        "connections": CONNECTIONS,
+        "seed": 0,
+    }
+    with _on(core):
+        return run_peer(Path(sys.executable), "http_load", asked, cores=1, timeout_s=seconds + 60)
+
+
+def saturated(found: Mapping[str, Any]) -> bool:
+    """Whether a run was more than the server could take."""
+    good = found["answered"] >= KEPT * found["offered"]
+    return not good or found["p95_ms"] > SLOWEST_MS
+
+
+def saturation(url: str, requests: Sequence[Request], *, core: int, first: float) -> dict[str, Any]:
+    """The run at the highest rate that the server takes: doubled until it does not, then halved in between.
+
+    Args:
+        first: requests a second to begin with.
+    """
+    load(url, requests, rate=first, seconds=PROBE_S / 2, core=core)
+    low, high, best = 0.0, first, None
+    while not saturated(found := load(url, requests, rate=high, seconds=PROBE_S, core=core)):
+        low, high, best = high, 2 * high, found
+    for _ in range(STEPS):
+        middle = (low + high) / 2
+        found = load(url, requests, rate=middle, seconds=PROBE_S, core=core)
+        if saturated(found):
+            high = middle
+        else:
+            low, best = middle, found
+    if best is None:
+        raise PeerFailed(f"{url} is saturated at {high:.0f} requests a second: {found}")
+    return best
+
+
+def homes(members: int) -> list[Request]:
+    """Requests for the home pages of members m0, m1, ..."""
+    return [{"method": "GET", "target": f"/v1/members/m{i}/home", "body": ""} for i in range(members)]
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def _on(core: int) -> Iterator[None]:
+    """This process on one core, for what it starts meanwhile."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)

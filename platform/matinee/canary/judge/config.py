@@ -1,0 +1,217 @@
+"""What a canary is judged by, in Python or read from Kayenta's JSON."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import isfinite
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from matinee.errors import InvalidInput
+
+Direction = Literal["increase", "decrease", "either"]
+NanStrategy = Literal["remove", "replace"]
+Outliers = Literal["keep", "remove"]
+Measure = Literal["meanRatio", "cles"]
+
+_NO_EFFECT: Mapping[str, float] = {"meanRatio": 1.0, "cles": 0.5}
+
+
+@dataclass(frozen=True, kw_only=True)
+class EffectSize:
+    """How large a difference must be to count. A limit of None: that of no effect (see `limit`).
+
+    Args:
+        measure: "meanRatio", the experiment's mean over the control's; or "cles", how likely a value of the
+            experiment is above one of the control.
+        allowed_increase: High needs this much or more; `critical_increase` likewise to be critical.
+        allowed_decrease: Low needs this much or less; `critical_decrease` likewise.
+    """
+
+    measure: Measure = "meanRatio"
+    allowed_increase: float | None = None
+    allowed_decrease: float | None = None
+    critical_increase: float | None = None
+    critical_decrease: float | None = None
+
+    def limit(self, value: float | None) -> float:
+        """A limit, or the measure of no effect: 1 for the mean ratio, 0.5 for cles."""
+        return _NO_EFFECT[self.measure] if value is None else value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """One metric and how it is judged.
+
+    Args:
+        groups: the groups whose score it counts in.
+        direction: which change is harmful.
+        nan_strategy: missing values are removed, or replaced by 0.
+        critical: High or Low fails the whole canary; so does the lack of data.
+        must_have_data: no data counts as a failure of the metric.
+        muted: judged, but not counted.
+        outliers: kept or removed, beyond `outlier_factor` interquartile ranges.
+    """
+
+    name: str
+    groups: Sequence[str] = ("all",)
+    direction: Direction = "either"
+    nan_strategy: NanStrategy = "remove"
+    critical: bool = False
+    must_have_data: bool = False
+    muted: bool = False
+    effect: EffectSize = field(default_factory=EffectSize)
+    outliers: Outliers = "keep"
+    outlier_factor: float = 3.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CanaryConfig:
+    """The metrics of a canary and what their results add up to.
+
+    Args:
+        group_weights: percent of the score by group; groups without one share what is left of 100.
+        passing: the least score that passes; `marginal`: the least that is not a failure.
+
+    Raises:
+        InvalidInput: a metric stands twice, or the thresholds contradict each other.
+    """
+
+    name: str = "canary"
+    metrics: Sequence[Metric]
+    group_weights: Mapping[str, float] = field(default_factory=dict)
+    passing: float = 75.0
+    marginal: float = 50.0
+
+    def __post_init__(self) -> None:
+        repeated = Counter(metric.name for metric in self.metrics).most_common(1)
+        if repeated and repeated[0][1] > 1:
+            raise InvalidInput(f"canary {self.name}: metric {repeated[0][0]} stands twice; names are unique")
+        if not 0 <= self.marginal <= self.passing <= 100:
+            raise InvalidInput(
+                f"canary {self.name}: thresholds pass {self.passing:g}, marginal {self.marginal:g}; "
+                "0 <= marginal <= pass <= 100 is accepted"
+            )
+
+
+def read_config(source: Path | str | Mapping[str, Any], **more: Any) -> CanaryConfig:
+    """A canary configuration in Kayenta's JSON. Fields that no judge reads (queries, templates) are let be.
+
+    Args:
+        source: a file, the JSON text, or what it was parsed to.
+        more: fields of `CanaryConfig` that override what the JSON says: `passing`, `marginal`.
+
+    Raises:
+        InvalidInput: it is not JSON, or a field has a value that is not accepted; the text names the field.
+        FileNotFoundError: there is no such file.
+    """
+    if not isinstance(source, Mapping):
+        text = source.read_text() if isinstance(source, Path) else source
+        try:
+            source = json.loads(text)
+        except ValueError as problem:
+            raise InvalidInput(f"canary config: not JSON: {problem}") from None
+    config = _Object(source, "canary config")
+    classifier = config.inner("classifier")
+    thresholds = (classifier if "scoreThresholds" in classifier else config).inner("scoreThresholds")
+    weights = classifier.inner("groupWeights")
+    fields = {
+        "name": config.text("name", "canary"),
+        "metrics": [_metric(each) for each in config.items("metrics")],
+        "group_weights": {name: weights.number(name, 0.0) for name in weights},
+        "passing": thresholds.number("pass", 75.0),
+        "marginal": thresholds.number("marginal", 50.0),
+    }
+    return CanaryConfig(**{**fields, **more})
+
+
+def _metric(metric: _Object) -> Metric:
+    how = metric.inner("analysisConfigurations").inner("canary")
+    effect, outliers = how.inner("effectSize"), how.inner("outliers")
+    return Metric(
+        name=metric.text("name"),
+        groups=metric.texts("groups"),
+        direction=how.choice("direction", Direction, "either"),
+        nan_strategy=how.choice("nanStrategy", NanStrategy, "remove"),
+        critical=how.flag("critical"),
+        must_have_data=how.flag("mustHaveData"),
+        muted=how.flag("muted"),
+        effect=EffectSize(
+            measure=effect.choice("measure", Measure, "meanRatio"),
+            allowed_increase=effect.number("allowedIncrease", None),
+            allowed_decrease=effect.number("allowedDecrease", None),
+            critical_increase=effect.number("criticalIncrease", None),
+            critical_decrease=effect.number("criticalDecrease", None),
+        ),
+        outliers=outliers.choice("strategy", Outliers, "keep"),
+        outlier_factor=outliers.number("outlierFactor", 3.0),
+    )
+
+
+class _Object:
+    """A JSON object that knows where it stands. A field that is null is as one that is missing."""
+
+    def __init__(self, fields: object, path: str) -> None:
+        if not isinstance(fields, Mapping):
+            raise InvalidInput(f"{path} is {_shown(fields)}; an object is accepted")
+        self._fields = {name: value for name, value in fields.items() if value is not None}
+        self._path = path
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._fields
+
+    def __iter__(self) -> Any:
+        return iter(self._fields)
+
+    def inner(self, name: str) -> _Object:
+        return _Object(self._fields.get(name, {}), f"{self._path}.{name}")
+
+    def items(self, name: str) -> list[_Object]:
+        found = self._fields.get(name)
+        if not isinstance(found, list):
+            raise self._refused(name, "a list is accepted")
+        return [_Object(each, f"{self._path}.{name}[{place}]") for place, each in enumerate(found)]
+
+    def text(self, name: str, default: str | None = None) -> str:
+        found = self._fields.get(name, default)
+        if not isinstance(found, str) or not found:
+            raise self._refused(name, "a text is accepted")
+        return found
+
+    def texts(self, name: str) -> list[str]:
+        found = self._fields.get(name, ["all"])
+        if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
+            raise self._refused(name, "a list of texts is accepted")
+        return found
+
+    def flag(self, name: str) -> bool:
+        found = self._fields.get(name, False)
+        if not isinstance(found, bool):
+            raise self._refused(name, "true or false is accepted")
+        return found
+
+    def number(self, name: str, default: float | None) -> Any:
+        found = self._fields.get(name, default)
+        if found is default:
+            return default
+        if isinstance(found, bool) or not isinstance(found, int | float) or not isfinite(found):
+            raise self._refused(name, "a number is accepted")
+        return float(found)
+
+    def choice(self, name: str, choices: Any, default: str) -> Any:
+        accepted = get_args(choices)
+        found = self._fields.get(name, default)
+        for each in accepted:
+            if isinstance(found, str) and found.lower() == each.lower():
+                return each
+        raise self._refused(name, f"{', '.join(accepted)} are accepted")
+
+    def _refused(self, name: str, accepted: str) -> InvalidInput:
+        return InvalidInput(f"{self._path}.{name} is {_shown(self._fields.get(name))}; {accepted}")
+
+
+def _shown(value: object) -> str:
+    return "missing" if value is None else json.dumps(value, default=str)[:80]

@@ -1,0 +1,482 @@
+"""The controller: follows what members are shown and do in live rollouts, decides by the plan, and acts.
+
+`Controller` is a plain class with a thread of its own; `start` makes it a Ray actor. What it decides is a row
+before it is carried out, and what it counted is kept with its place in the topics, so another controller goes
+on where this one ended.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from string import Template
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from matinee.canary.judge import Samples, judge
+from matinee.canary.plan import CONTINUE, HOLD, PROMOTE, WAIT, Measured, Plan, decide, ripe
+from matinee.canary.prometheus import query_range
+from matinee.canary.report import write_report
+from matinee.canary.store import CONTROLLER, START, STOP, Decided, Rollout, Rollouts
+from matinee.canary.tally import Tally
+from matinee.config import Settings
+from matinee.errors import InvalidInput, MatineeError, NotFound
+from matinee.registry.mlflow import CHAMPION, Registry
+from matinee.schema import Decision
+from matinee.serving.place import Rules
+from matinee.serving.splits import Splits, shares
+
+if TYPE_CHECKING:
+    from matinee.events.kafka import Message
+
+NAME = "rollouts"
+NAMESPACE = "matinee"
+CALLS_AT_ONCE = 4
+
+TICK_S = 0.1
+"""Pause between two looks at the live rollouts; `IDLE_S` where there was none."""
+IDLE_S = 0.5
+KEEP_S = 5.0
+"""How often the figures are kept: the most that is counted again after a crash."""
+ASK_S = 0.5
+"""How often the broker is asked where the topics end."""
+POLL_EVENTS = 5_000
+POLL_LINGER_MS = 20
+STOP_S = 20.0
+
+logger = logging.getLogger(__name__)
+
+
+def start(settings: Settings, bootstrap: str) -> Any:
+    """Start the controller as the actor `rollouts` of namespace `matinee`; returns its handle."""
+    import ray
+
+    actor = ray.remote(Controller).options(
+        name=NAME,
+        namespace=NAMESPACE,
+        num_cpus=0,
+        max_restarts=-1,
+        max_task_retries=-1,
+        max_concurrency=CALLS_AT_ONCE,
+    )
+    return actor.remote(settings, bootstrap)
+
+
+def propose(
+    settings: Settings, *, model: str, candidate: str, plan: Plan, surface: str, who: str, why: str
+) -> Rollout:
+    """Ask for a rollout of a candidate on a surface; a running controller begins it.
+
+    Raises:
+        InvalidInput: another model than the served one, the candidate serves already, the plan queries a
+            Prometheus that no setting names, or the surface has a live rollout.
+        NotFound: there is no such version, or no version serves the surface.
+    """
+    if model != settings.serving.model:
+        raise InvalidInput(f"model {model!r} is not served; {settings.serving.model!r} is")
+    if plan.queries and not settings.canary.prometheus:
+        raise InvalidInput(f"plan {plan.name} queries Prometheus; set canary.prometheus to its address")
+    registry, splits, rollouts = Registry(settings), Splits(settings), Rollouts(settings)
+    try:
+        registry.get(model, candidate)
+        baseline = serving_now(registry, splits, model, surface)
+        if candidate == baseline:
+            raise InvalidInput(
+                f"version {candidate} serves surface {surface} already; name another candidate"
+            )
+        return rollouts.add(
+            surface, model, baseline=baseline, candidate=candidate, plan=plan, who=who, why=why
+        )
+    finally:
+        splits.close()
+        rollouts.close()
+
+
+def stop(settings: Settings, rollout_id: int, *, who: str, why: str) -> Rollout:
+    """End a rollout at once: its members are back in the split. Needs no controller.
+
+    Raises:
+        NotFound: there is no such rollout.
+        InvalidInput: it is over, or the reason is empty.
+    """
+    splits, rollouts = Splits(settings), Rollouts(settings)
+    try:
+        rollout = rollouts.get(rollout_id)
+        if rollout.end:
+            raise InvalidInput(f"rollout {rollout_id} is over: {rollout.end.action}")
+        if not (who.strip() and why.strip()):
+            raise InvalidInput("who and why of a stop are texts; one of them is empty")
+        rollout = rollouts.decide(rollout, Decision(action=STOP, reason=why), who=who)
+        if rollout.end and rollout.end.action == STOP:
+            _end(rollout, rollout.end, splits, rollouts)
+        return rollouts.get(rollout_id)
+    finally:
+        splits.close()
+        rollouts.close()
+
+
+def serving_now(registry: Registry, splits: Splits, model: str, surface: str) -> str:
+    """The version that serves a surface: the champion, or the split's largest where it leaves that out.
+
+    Raises:
+        NotFound: none serves it.
+    """
+    weights = splits.rules().get(surface, Rules()).weights
+    try:
+        champion = registry.get(model, CHAMPION).version
+    except NotFound:
+        champion = ""
+    if champion in weights or (champion and not weights):
+        return champion
+    if weights:
+        return max(weights, key=lambda version: weights[version])
+    raise NotFound(f"no version of {model} serves surface {surface}: there is nothing to compare with")
+
+
+class Controller:
+    """Follows every live rollout from construction until `stop`.
+
+    Args:
+        settings: the state database, the registry, the topics.
+        bootstrap: host:port of the Kafka brokers.
+    """
+
+    def __init__(self, settings: Settings, bootstrap: str) -> None:
+        self._settings = settings
+        self._bootstrap = bootstrap
+        self._rollouts = Rollouts(settings)
+        self._splits = Splits(settings)
+        self._watches: dict[int, Watch] = {}
+        self._problems: dict[int, str] = {}
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="rollouts", daemon=True)
+        self._thread.start()
+
+    def status(self) -> dict[str, Any]:
+        """Each live rollout with its figures, and what keeps it from being decided ("" where nothing)."""
+        return {
+            "rollouts": [{"id": number, **watch.figures()} for number, watch in list(self._watches.items())],
+            "problems": dict(self._problems),
+        }
+
+    def pid(self) -> int:
+        """The process it runs in."""
+        return os.getpid()
+
+    def stop(self) -> None:
+        """Keep the figures and end; rollouts stay live for the next controller. Again is harmless."""
+        self._stopping.set()
+        self._thread.join(STOP_S)
+
+    @cached_property
+    def _registry(self) -> Registry:
+        """Made when the first rollout needs it: it takes seconds and memory."""
+        return Registry(self._settings)
+
+    def _run(self) -> None:
+        while not self._stopping.wait(TICK_S if self._watches else IDLE_S):
+            try:
+                live = self._rollouts.live()
+            except MatineeError as failure:
+                self._trouble(0, failure)
+                continue
+            self._problems.pop(0, None)
+            for gone in self._watches.keys() - {rollout.id for rollout in live}:
+                self._watches.pop(gone).close()
+            for rollout in live:
+                try:
+                    self._follow(rollout)
+                    self._problems.pop(rollout.id, None)
+                except Exception as failure:
+                    self._trouble(rollout.id, failure)
+        for number, watch in self._watches.items():
+            self._rollouts.keep(self._rollouts.get(number), watch.to_json())
+            watch.close()
+        self._rollouts.close()
+        self._splits.close()
+
+    def _trouble(self, number: int, failure: Exception) -> None:
+        text = f"{type(failure).__name__}: {failure}"
+        if self._problems.get(number) != text:
+            logger.warning("rollout %d: %s", number, text, exc_info=not isinstance(failure, MatineeError))
+        self._problems[number] = text
+
+    def _follow(self, rollout: Rollout) -> None:
+        """Read on, look, and act on what the plan says."""
+        if rollout.end:
+            self._finish(rollout, rollout.end)
+            return
+        watch = self._watches.get(rollout.id)
+        if watch is None:
+            watch = self._watches[rollout.id] = self._begin(rollout)
+            rollout = self._rollouts.get(rollout.id)
+        watch.read()
+        state, plan, measured = rollout.state, rollout.plan, watch.measured()
+        if state is None:
+            return
+        samples: dict[str, Samples] = {}
+        if ripe(plan, state, measured) and watch.may_ask(plan.interval_s):
+            samples = watch.samples(rollout)
+            opinion = judge(plan.config, samples, mode=plan.mode)
+            measured = replace(measured, judgement=opinion, obstacle=self._obstacle(rollout))
+        decision = decide(plan, state, measured)
+        watch.said = decision
+        if decision.action == WAIT or (decision.action == HOLD and not samples):
+            if watch.due:
+                self._rollouts.keep(rollout, watch.to_json())
+            return
+        logger.info("rollout %d: %s (%s)", rollout.id, decision.action, decision.reason)
+        rollout = self._rollouts.decide(rollout, decision)
+        decided = rollout.decisions[-1]
+        if rollout.end:
+            self._finish(rollout, rollout.end)
+        elif decided.action == CONTINUE:
+            watch.tally.next_step(decided.time)
+            self._deal(rollout)
+            self._rollouts.keep(rollout, watch.to_json())
+        self._report(rollout, decided, watch)
+
+    def _report(self, rollout: Rollout, decided: Decided, watch: Watch) -> None:
+        """Write the page of a decision, of what the judge makes of everything so far."""
+        samples = watch.samples(rollout)
+        opinion = judge(rollout.plan.config, samples, mode=rollout.plan.mode)
+        folder = self._settings.paths.reports / "rollouts" / str(rollout.id)
+        path = folder / f"{decided.id}-{decided.action}.html"
+        decision = Decision(action=decided.action, reason=decided.reason, evidence=decided.evidence)
+        write_report(path, opinion, samples, decision)
+        self._rollouts.report(decided, str(path))
+
+    def _begin(self, rollout: Rollout) -> Watch:
+        """From here on the topics are read; then the cells are dealt."""
+        kept = self._rollouts.kept(rollout)
+        watch = Watch(self._settings, self._bootstrap, rollout, kept)
+        if kept is None:
+            self._rollouts.keep(rollout, watch.to_json())
+        if rollout.state is None:
+            reason = f"{rollout.candidate} against {rollout.baseline} by plan {rollout.plan.name}"
+            rollout = self._rollouts.decide(rollout, Decision(action=START, reason=reason))
+        if not rollout.end:
+            self._deal(rollout)
+        return watch
+
+    def _deal(self, rollout: Rollout) -> None:
+        """Let the split have the cells of the rollout's step; a stop that came meanwhile wins."""
+        if self._splits.rules().get(rollout.surface, Rules()).trial != rollout.trial:
+            why = f"rollout {rollout.id}: {rollout.decisions[-1].reason}"
+            self._splits.set_trial(rollout.surface, rollout.trial, who=CONTROLLER, why=why)
+        if end := self._rollouts.get(rollout.id).end:
+            _end(rollout, end, self._splits, self._rollouts)
+
+    def _finish(self, rollout: Rollout, end: Decided) -> None:
+        """Carry out the decision that ends a rollout. Again is harmless."""
+        if end.action == PROMOTE:
+            why = f"rollout {rollout.id}, started by {rollout.who}: {end.reason}"
+            self._registry.promote(rollout.model, rollout.candidate, who=end.who, why=why)
+            weights = self._splits.rules().get(rollout.surface, Rules()).weights
+            if rollout.baseline in weights:
+                moved = {**weights, rollout.candidate: weights.get(rollout.candidate, 0.0)}
+                moved[rollout.candidate] += moved.pop(rollout.baseline)
+                self._splits.set(rollout.surface, shares(moved), who=end.who, why=why)
+        _end(rollout, end, self._splits, self._rollouts)
+        if watch := self._watches.pop(rollout.id, None):
+            watch.close()
+
+    def _obstacle(self, rollout: Rollout) -> str:
+        now = serving_now(self._registry, self._splits, rollout.model, rollout.surface)
+        if now == rollout.baseline:
+            return ""
+        return f"version {now} serves surface {rollout.surface} now; the baseline is {rollout.baseline}"
+
+
+def _end(rollout: Rollout, end: Decided, splits: Splits, rollouts: Rollouts) -> None:
+    why = f"rollout {rollout.id}: {end.action}, {end.reason}"
+    splits.set_trial(rollout.surface, None, who=end.who, why=why)
+    rollouts.finish(rollout)
+
+
+class Watch:
+    """What is read of one rollout: its place in the topics, and its tally.
+
+    Args:
+        kept: what `to_json` gave to another one; None: the topics are read from their ends.
+    """
+
+    def __init__(
+        self, settings: Settings, bootstrap: str, rollout: Rollout, kept: Mapping[str, Any] | None
+    ) -> None:
+        self.said: Decision | None = None
+        self.rejected = 0
+        self._settings = settings
+        topics = (settings.kafka.exposures_topic, settings.kafka.events_topic)
+        places = kept["places"] if kept else (None, None)
+        self._exposures, self._events = (
+            _Topic(settings, bootstrap, topic, place) for topic, place in zip(topics, places, strict=True)
+        )
+        self._goal: tuple[int, Sequence[Mapping[int, int]]] | None = None
+        self._asked_ends = self._asked_judge = self._kept = time.monotonic()
+        plan = rollout.plan
+        self.tally = (
+            Tally.from_json(kept["tally"])
+            if kept
+            else Tally(
+                rollout.cells,
+                start=time.time_ns() // 1000,
+                interval_us=round(plan.interval_s * 1e6),
+                settle_us=round(plan.settle_s * 1e6),
+            )
+        )
+
+    @property
+    def due(self) -> bool:
+        """Whether the figures should be kept."""
+        return time.monotonic() - self._kept > KEEP_S
+
+    def read(self) -> None:
+        """Take what has come since; count as settled what was, when both topics were read to their ends.
+
+        Raises:
+            Unavailable: the broker does not answer.
+        """
+        for message in self._exposures.poll():
+            self._take(message, exposure=True)
+        for message in self._events.poll():
+            self._take(message, exposure=False)
+        if self._goal is None and time.monotonic() - self._asked_ends > ASK_S:
+            now = time.time_ns() // 1000
+            self._goal = now, [self._exposures.ends(), self._events.ends()]
+            self._asked_ends = time.monotonic()
+        if self._goal is not None:
+            now, (exposures, events) = self._goal
+            if self._exposures.reached(exposures) and self._events.reached(events):
+                self.tally.settle(now)
+                self._goal = None
+
+    def measured(self) -> Measured:
+        """What is known now."""
+        baseline, canary = self.tally.sides
+        return Measured(
+            now=time.time_ns() // 1000,
+            members=self.tally.members,
+            exposures=self.tally.settled,
+            baseline=baseline.evidence(),
+            canary=canary.evidence(),
+        )
+
+    def may_ask(self, interval_s: float) -> bool:
+        """Whether the judge may be asked: an interval has passed since it was last."""
+        now = time.monotonic()
+        if now - self._asked_judge < interval_s:
+            return False
+        self._asked_judge = now
+        return True
+
+    def samples(self, rollout: Rollout) -> dict[str, Samples]:
+        """What the judge is given: the tally's metrics that the plan names, and its queries.
+
+        Raises:
+            InvalidInput: Prometheus refuses a query.
+            Unavailable: Prometheus does not answer.
+        """
+        plan, tally = rollout.plan, self.tally
+        wanted = {metric.name for metric in plan.config.metrics}
+        found = {name: each for name, each in tally.samples().items() if name in wanted}
+        sides = zip(rollout.cells, (rollout.baseline, rollout.candidate), strict=True)
+        names = [{"cell": cell, "version": version} for cell, version in sides]
+        for metric, query in plan.queries.items():
+            if metric in wanted:
+                control, experiment = (
+                    query_range(
+                        self._settings.canary.prometheus,
+                        Template(query).safe_substitute(side),
+                        start=tally.start,
+                        interval_us=tally.interval_us,
+                        count=tally.intervals,
+                    )
+                    for side in names
+                )
+                found[metric] = Samples(control, experiment)
+        return found
+
+    def figures(self) -> dict[str, Any]:
+        """For people: members, settled exposures and what was said last."""
+        baseline, canary = self.tally.members
+        return {
+            "members": {"baseline": baseline, "canary": canary},
+            "settled": dict(zip(("baseline", "canary"), self.tally.settled, strict=True)),
+            "rejected": self.rejected,
+            "said": self.said.reason if self.said else "",
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """Its places and its tally, for another one to go on from."""
+        self._kept = time.monotonic()
+        places = [self._exposures.place(), self._events.place()]
+        return {"places": places, "tally": self.tally.to_json()}
+
+    def close(self) -> None:
+        """Stop reading."""
+        self._exposures.close()
+        self._events.close()
+
+    def _take(self, message: Message, *, exposure: bool) -> None:
+        try:
+            value = orjson.loads(message.value)
+            if exposure:
+                self.tally.exposure(value)
+            else:
+                self.tally.outcome(value, message.timestamp_us)
+        except (InvalidInput, ValueError, AttributeError) as failure:
+            self.rejected += 1
+            logger.warning("%s (partition %d, offset %d)", failure, message.partition, message.offset)
+
+
+class _Topic:
+    """A topic and where it is read."""
+
+    def __init__(
+        self, settings: Settings, bootstrap: str, topic: str, place: Mapping[str, Any] | None
+    ) -> None:
+        from matinee.events.kafka import PartitionConsumer, cluster_id, partitions
+
+        kafka = settings.kafka
+        numbers = range(partitions(kafka, bootstrap, topic))
+        self._cluster = cluster_id(kafka, bootstrap)
+        if place is None:
+            probe = PartitionConsumer(kafka, bootstrap, topic, numbers, {})
+            self._offsets = probe.end_offsets()
+            probe.close()
+        else:
+            same = place["cluster"] == self._cluster
+            self._offsets = {int(number): at for number, at in place["offsets"].items()} if same else {}
+        self._consumer = PartitionConsumer(kafka, bootstrap, topic, numbers, self._offsets)
+
+    def poll(self) -> list[Message]:
+        """What has come, up to `POLL_EVENTS`."""
+        messages = self._consumer.poll(POLL_EVENTS, POLL_LINGER_MS)
+        if self._consumer.cluster_id != self._cluster:
+            self._cluster, self._offsets = self._consumer.cluster_id, {}
+        self._offsets.update({message.partition: message.offset + 1 for message in messages})
+        return messages
+
+    def ends(self) -> dict[int, int]:
+        """Where it ends now."""
+        return self._consumer.end_offsets()
+
+    def reached(self, ends: Mapping[int, int]) -> bool:
+        """Whether it was read so far."""
+        return all(self._offsets.get(partition, 0) >= end for partition, end in ends.items())
+
+    def place(self) -> dict[str, Any]:
+        """The cluster and the next offsets."""
+        offsets = {str(partition): offset for partition, offset in self._offsets.items()}
+        return {"cluster": self._cluster, "offsets": offsets}
+
+    def close(self) -> None:
+        """Stop reading."""
+        self._consumer.close()

@@ -1,0 +1,308 @@
+"""What both sides of a rollout did so far: from exposures and outcomes to evidence and samples.
+
+Pure, and kept as JSON. Latency and cold starts of an exposure count when it is met. What came of it counts
+once it is settled, `settle_us` later, with what had come of it by then: a click a week later changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from matinee.canary.early import Evidence, Histogram, Moments, Rate
+from matinee.canary.judge import Samples
+from matinee.errors import InvalidInput
+from matinee.monitoring.window import COLD_START
+from matinee.schema import EventType
+
+METRICS = (
+    "play_rate",
+    "click_rate",
+    "watch_s",
+    "cold_rate",
+    "fallback_rate",
+    "latency_mean_ms",
+    "latency_p95_ms",
+    "latency_p99_ms",
+)
+"""What the judge may be asked about, a value an interval: plays, clicks and seconds watched per exposure (one
+that led to several counts once, its seconds together), the share of cold starts, that of answers for which
+something stood in because the version did not answer, latency."""
+
+EVIDENCE = (
+    "play_rate",
+    "click_rate",
+    "watch_s",
+    "cold_rate",
+    "fallback_rate",
+    "latency_mean_ms",
+    "latency_ms",
+)
+"""What limits may name: rates, the means watch_s and latency_mean_ms, and latency_ms for quantiles."""
+
+EDGES_MS: npt.NDArray[np.float64] = np.concatenate([[0.0], np.geomspace(0.1, 120_000.0, 475)])
+"""Edges of the latency histogram: 3% apart."""
+
+
+@dataclass
+class Mean:
+    """A running mean and sum of squared deviations (Welford, 1962)."""
+
+    n: int = 0
+    mean: float = 0.0
+    squares: float = 0.0
+
+    def add(self, value: float) -> None:
+        """Take a value in."""
+        self.n += 1
+        delta = value - self.mean
+        self.mean += delta / self.n
+        self.squares += delta * (value - self.mean)
+
+    @property
+    def moments(self) -> Moments:
+        """As evidence."""
+        return Moments(n=self.n, mean=self.mean, variance=self.squares / self.n if self.n else 0.0)
+
+
+@dataclass
+class Shown:
+    """An exposure that is not settled: which side (0 baseline, 1 canary), when, and what came of it."""
+
+    side: int
+    time: int
+    cold: bool
+    fallback: bool
+    latency_ms: float
+    clicked: bool = False
+    played: bool = False
+    watched_s: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class Side:
+    """Everything seen of a side."""
+
+    members: set[str] = field(default_factory=set)
+    exposures: int = 0
+    cold: int = 0
+    fallback: int = 0
+    latency: Mean = field(default_factory=Mean)
+    histogram: list[int] = field(default_factory=lambda: [0] * (len(EDGES_MS) - 1))
+    settled: int = 0
+    settled_here: int = 0
+    clicked: int = 0
+    played: int = 0
+    watched: Mean = field(default_factory=Mean)
+
+    def evidence(self) -> dict[str, Evidence]:
+        """By the names of `EVIDENCE`."""
+        return {
+            "play_rate": Rate(successes=self.played, trials=self.settled),
+            "click_rate": Rate(successes=self.clicked, trials=self.settled),
+            "watch_s": self.watched.moments,
+            "cold_rate": Rate(successes=self.cold, trials=self.exposures),
+            "fallback_rate": Rate(successes=self.fallback, trials=self.exposures),
+            "latency_mean_ms": self.latency.moments,
+            "latency_ms": Histogram(edges=EDGES_MS, counts=np.array(self.histogram)),
+        }
+
+
+class Tally:
+    """The two sides of a rollout.
+
+    Args:
+        cells: baseline's and canary's.
+        start: microseconds since the epoch: where the first interval begins.
+        interval_us: length of an interval.
+        settle_us: how long what comes of an exposure counts.
+
+    Attributes:
+        sides: baseline and canary.
+    """
+
+    def __init__(self, cells: tuple[str, str], *, start: int, interval_us: int, settle_us: int) -> None:
+        self.cells = cells
+        self.sides = (Side(), Side())
+        self.start = start
+        self.interval_us = interval_us
+        self._settle_us = settle_us
+        self._until = start
+        self._step_began = start
+        self._pending: dict[str, Shown] = {}
+        self._early: dict[str, list[tuple[int, Mapping[str, Any]]]] = {}
+        self._open: dict[int, tuple[list[Shown], list[Shown]]] = {}
+        self._closed: list[list[list[float]]] = []
+
+    @property
+    def members(self) -> tuple[int, int]:
+        """Members met on each side."""
+        return len(self.sides[0].members), len(self.sides[1].members)
+
+    @property
+    def settled(self) -> tuple[int, int]:
+        """Settled exposures of each side in this step."""
+        return self.sides[0].settled_here, self.sides[1].settled_here
+
+    @property
+    def intervals(self) -> int:
+        """How many intervals are over and settled."""
+        return max(0, self._until - self._settle_us - self.start) // self.interval_us
+
+    def next_step(self, began: int) -> None:
+        """A step begins; microseconds since the epoch."""
+        self._step_began = began
+        for side in self.sides:
+            side.settled_here = 0
+
+    def exposure(self, message: Mapping[str, Any]) -> bool:
+        """Take an exposure (a message of the topic); False where it is of no side, or was met before.
+
+        Raises:
+            InvalidInput: it is of a side and lacks a field.
+        """
+        cell = message.get("cell")
+        if cell not in self.cells:
+            return False
+        try:
+            name, member_id = str(message["exposure_id"]), str(message["member_id"])
+            shown = Shown(
+                side=self.cells.index(cell),
+                time=int(message["time"]),
+                cold=message["answer"] == COLD_START,
+                fallback=message.get("fallback") is not None,
+                latency_ms=float(message["latency_ms"]),
+            )
+        except (KeyError, TypeError, ValueError) as failure:
+            raise InvalidInput(f"exposure: {type(failure).__name__} {failure}") from None
+        if name in self._pending or shown.time + self._settle_us <= self._until:
+            return False
+        self._pending[name] = shown
+        side = self.sides[shown.side]
+        side.members.add(member_id)
+        side.exposures += 1
+        side.cold += shown.cold
+        side.fallback += shown.fallback
+        side.latency.add(shown.latency_ms)
+        place = int(np.searchsorted(EDGES_MS, shown.latency_ms, side="right")) - 1
+        side.histogram[min(max(place, 0), len(side.histogram) - 1)] += 1
+        for at, event in self._early.pop(name, ()):
+            self._happened(shown, event, at)
+        return True
+
+    def outcome(self, message: Mapping[str, Any], at: int) -> None:
+        """Take an event (a message of the topic); one of no exposure here is kept a while and forgotten.
+
+        Args:
+            at: microseconds since the epoch: when it came into the topic.
+        """
+        request_id, cell = message.get("request_id"), message.get("cell")
+        if not isinstance(request_id, str) or (cell is not None and cell not in self.cells):
+            return
+        if shown := self._pending.get(request_id):
+            self._happened(shown, message, at)
+        elif message.get("type") in (EventType.CLICK, EventType.PLAY, EventType.STOP):
+            self._early.setdefault(request_id, []).append((at, message))
+
+    def settle(self, now: int) -> None:
+        """Count what came of the exposures that are old enough, and close the intervals they fill.
+
+        Args:
+            now: microseconds since the epoch up to which both topics are read.
+        """
+        self._until = max(self._until, now)
+        limit = self._until - self._settle_us
+        for name, shown in list(self._pending.items()):
+            if shown.time > limit:
+                continue
+            del self._pending[name]
+            side = self.sides[shown.side]
+            side.settled += 1
+            side.settled_here += shown.time >= self._step_began
+            side.clicked += shown.clicked
+            side.played += shown.played
+            side.watched.add(sum(shown.watched_s.values()))
+            index = max(0, shown.time - self.start) // self.interval_us
+            self._open.setdefault(index, ([], []))[shown.side].append(shown)
+        for index in sorted(self._open):
+            if self.start + (index + 1) * self.interval_us <= limit:
+                self._closed.append([_interval(side) for side in self._open.pop(index)])
+        waited = self._until - max(self._settle_us, self.interval_us)
+        self._early = {name: held for name, held in self._early.items() if held[0][0] > waited}
+
+    def samples(self) -> dict[str, Samples]:
+        """Each metric of `METRICS`, a value for each closed interval that had an exposure on any side."""
+        values = np.array(self._closed, np.float64).reshape(-1, 2, len(METRICS))
+        return {
+            name: Samples(values[:, 0, column], values[:, 1, column]) for column, name in enumerate(METRICS)
+        }
+
+    def _happened(self, shown: Shown, event: Mapping[str, Any], at: int) -> None:
+        kind, seconds = event.get("type"), event.get("value")
+        if at > shown.time + self._settle_us:
+            return
+        shown.clicked |= kind == EventType.CLICK
+        shown.played |= kind == EventType.PLAY
+        if kind == EventType.STOP and isinstance(seconds, int | float):
+            title = str(event.get("title_id"))
+            shown.watched_s[title] = max(shown.watched_s.get(title, 0.0), float(seconds))
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, as JSON holds it."""
+        return {
+            "cells": self.cells,
+            "times": [self.start, self.interval_us, self._settle_us, self._until, self._step_began],
+            "sides": [{**asdict(side), "members": sorted(side.members)} for side in self.sides],
+            "pending": {name: asdict(shown) for name, shown in self._pending.items()},
+            "open": [
+                [index, [list(map(asdict, side)) for side in sides]] for index, sides in self._open.items()
+            ],
+            "closed": [[[_json(v) for v in side] for side in sides] for sides in self._closed],
+        }
+
+    @classmethod
+    def from_json(cls, held: Mapping[str, Any]) -> Self:
+        """What `to_json` gave; events that waited for their exposure are forgotten."""
+        start, interval_us, settle_us, until, step_began = held["times"]
+        tally = cls(tuple(held["cells"]), start=start, interval_us=interval_us, settle_us=settle_us)
+        tally._until, tally._step_began = until, step_began
+        baseline, canary = (_side(side) for side in held["sides"])
+        tally.sides = (baseline, canary)
+        tally._pending = {name: Shown(**shown) for name, shown in held["pending"].items()}
+        for index, (left, right) in held["open"]:
+            tally._open[index] = ([Shown(**each) for each in left], [Shown(**each) for each in right])
+        tally._closed = [
+            [[np.nan if value is None else value for value in side] for side in sides]
+            for sides in held["closed"]
+        ]
+        return tally
+
+
+def _interval(shown: list[Shown]) -> list[float]:
+    """The values of `METRICS` over the exposures of an interval; NaN where there is none."""
+    if not shown:
+        return [np.nan] * len(METRICS)
+    latency = np.array([each.latency_ms for each in shown])
+    return [
+        float(np.mean([each.played for each in shown])),
+        float(np.mean([each.clicked for each in shown])),
+        float(np.mean([sum(each.watched_s.values()) for each in shown])),
+        float(np.mean([each.cold for each in shown])),
+        float(np.mean([each.fallback for each in shown])),
+        float(latency.mean()),
+        float(np.quantile(latency, 0.95)),
+        float(np.quantile(latency, 0.99)),
+    ]
+
+
+def _side(held: Mapping[str, Any]) -> Side:
+    means = {name: Mean(**held[name]) for name in ("latency", "watched")}
+    return Side(**{**held, **means, "members": set(held["members"])})
+
+
+def _json(value: float) -> float | None:
+    return None if np.isnan(value) else value

@@ -1,0 +1,189 @@
+"""The routes of pages: a member's home, and titles like a title."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import orjson
+from fastapi import FastAPI, Query, Response
+from pydantic import BaseModel, Field, StringConstraints
+
+from matinee.events.encode import rfc3339
+from matinee.gateway.guard import allow
+from matinee.gateway.messages import FALLBACK, ColdReason, Name
+from matinee.gateway.problems import Problem
+from matinee.serving.home import Layout
+from matinee.serving.pages import HomeAnswer, HomeRequest
+from matinee.serving.rank import Filters
+from matinee.serving.surfaces import Similar, SimilarRequest, Surfaces
+
+Maturity = Annotated[
+    int | None,
+    Query(ge=0, le=150, description="The viewer's age in years: only titles suitable from that age."),
+]
+Languages = Annotated[list[Name], Query(max_length=100, description="Accepted languages; none: any.")]
+Context = Annotated[
+    list[Annotated[str, StringConstraints(pattern=r"^[^=]{1,256}=.{1,256}$")]],
+    Query(max_length=16, description="What the application knows of the request, country=SE, for segments."),
+]
+
+
+class Reason(BaseModel):
+    """Why a row is on the page."""
+
+    kind: str
+    title_id: str | None = Field(description="The watched title it is because of.")
+    genre: str | None
+    text: str
+
+
+class HomeItem(BaseModel):
+    """A title of a row."""
+
+    title_id: str
+    name: str
+    position: int = Field(description="Place on the page, from 0, row after row.")
+    score: float
+
+
+class HomeRow(BaseModel):
+    """A row of titles."""
+
+    kind: Literal["continue_watching", "top_picks", "because_you_watched", "genre", "new", "trending"]
+    title: str
+    reason: Reason
+    diversity: float = Field(description="Mean over pairs of titles of 1 minus the cosine of their genres.")
+    items: list[HomeItem]
+
+
+class Home(BaseModel):
+    """A page. `request_id`, `model_version` and `cell` go into the events that follow from it."""
+
+    request_id: str
+    member_id: str
+    surface: str
+    model_version: str
+    cell: str
+    answer: Literal["personal", "cold_start"]
+    reason: ColdReason | None = Field(description="Why the page is a cold start.")
+    made_at: str = Field(description="When the page was composed, RFC 3339.")
+    features_time: str | None = Field(description="The member's latest event that counted, RFC 3339.")
+    age_s: float = Field(description="Seconds since the page was composed.")
+    fallback: str | None = Field(description=FALLBACK)
+    rows: list[HomeRow]
+
+
+class SimilarItem(BaseModel):
+    """A title that is like another."""
+
+    title_id: str
+    name: str
+    position: int = Field(description="Place in the list, from 0.")
+    score: float = Field(description="How alike; comparable within one answer.")
+
+
+class SimilarTitles(BaseModel):
+    """Titles like one title, the most alike first."""
+
+    title_id: str
+    model_version: str
+    cell: str
+    by: Literal["embeddings", "watches", "content", "popularity"] = Field(
+        description="What likeness is; popularity where none could be had in time."
+    )
+    made_at: str = Field(description="When the list was made, RFC 3339.")
+    age_s: float = Field(description="Seconds since then.")
+    fallback: Literal["popular"] | None
+    items: list[SimilarItem]
+
+
+def install(app: FastAPI, surfaces: Surfaces) -> None:
+    """Add the routes to `app`."""
+
+    @app.get(
+        "/v1/members/{member_id:path}/home",
+        response_model=Home,
+        responses={status: {"model": Problem} for status in (422, 503)},
+        openapi_extra=allow("member", "service"),
+    )
+    async def home(
+        member_id: str,
+        surface: Annotated[Name, Query(description="Splits are per surface.")] = "home",
+        rows: Annotated[int, Query(ge=1, le=40, description="Most rows.")] = 10,
+        per_row: Annotated[int, Query(ge=1, le=100, description="Most titles of a row.")] = 20,
+        diversity: Annotated[
+            float, Query(ge=0, le=1, description="How much rows prefer other genres to higher scores.")
+        ] = 0.2,
+        max_maturity: Maturity = None,
+        languages: Languages = [],  # noqa: B006 (FastAPI copies it)
+        context: Context = [],  # noqa: B006
+    ) -> Response:
+        """A member's page: rows of titles, each with its reason, from the version their split gives them."""
+        request = HomeRequest(
+            member_id=member_id,
+            surface=surface,
+            layout=Layout(rows=rows, per_row=per_row, diversity=diversity),
+            filters=Filters(max_maturity=max_maturity, languages=languages),
+            context=dict(told.split("=", 1) for told in context),
+        )
+        return _json(_home(await surfaces.home(request)))
+
+    @app.get(
+        "/v1/titles/{title_id:path}/similar",
+        response_model=SimilarTitles,
+        responses={status: {"model": Problem} for status in (404, 422, 503)},
+        openapi_extra=allow("member", "service"),
+    )
+    async def similar(
+        title_id: str,
+        k: Annotated[
+            int, Query(description="Most titles; at least 1.", json_schema_extra={"minimum": 1})
+        ] = 20,
+        surface: Annotated[Name, Query(description="Splits are per surface; this one deals titles.")] = (
+            "similar"
+        ),
+        max_maturity: Maturity = None,
+        languages: Languages = [],  # noqa: B006 (FastAPI copies it)
+    ) -> Response:
+        """Titles like a title, by the vectors of the version that the surface's split gives it."""
+        filters = Filters(max_maturity=max_maturity, languages=languages)
+        request = SimilarRequest(title_id=title_id, k=k, surface=surface, filters=filters)
+        return _json(_similar(await surfaces.similar(request)))
+
+
+def _json(value: object) -> Response:
+    return Response(orjson.dumps(value), media_type="application/json")
+
+
+def _similar(answer: Similar) -> dict[str, Any]:
+    return {
+        "title_id": answer.title_id,
+        "model_version": answer.model_version,
+        "cell": answer.cell,
+        "by": answer.by,
+        "made_at": rfc3339(answer.time),
+        "age_s": 0.0,
+        "fallback": answer.fallback,
+        "items": [
+            {"title_id": title_id, "name": name, "position": position, "score": score}
+            for position, (title_id, name, score) in enumerate(answer.titles)
+        ],
+    }
+
+
+def _home(answer: HomeAnswer) -> dict[str, Any]:
+    page = answer.page
+    return {
+        "request_id": answer.request_id,
+        "member_id": page.member_id,
+        "surface": page.surface,
+        "model_version": page.model_version,
+        "cell": page.cell,
+        "answer": page.answer,
+        "reason": page.reason,
+        "made_at": rfc3339(page.made_at),
+        "features_time": None if page.features_time is None else rfc3339(page.features_time),
+        "age_s": (answer.time - page.made_at) / 1e6,
+        "fallback": answer.fallback,
+        "rows": orjson.Fragment(page.rows),
+    }

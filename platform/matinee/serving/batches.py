@@ -1,0 +1,123 @@
+"""Requests that wait at the same time are scored in one pass.
+
+Nobody waits for a batch to fill: a request that finds the model free scores what waits, itself included,
+and hands over to the next. So a lone request is scored alone, and batches grow with the load.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from matinee.models.base import Query, Scores
+from matinee.schema import Features
+
+MOST = 32
+"""Requests of one pass."""
+STUCK_S = 2.0
+"""A request that has waited so long for a pass of others is scored alone."""
+
+Parts = Mapping[str, Scores]
+"""By part, float32 [m, titles]; they sum to the scores."""
+
+
+@dataclass(kw_only=True)
+class _Waiting:
+    """A request's query and, in the end, what became of it."""
+
+    query: Query
+    woken: threading.Event = field(default_factory=threading.Event)
+    parts: Parts | None = None
+    failure: BaseException | None = None
+
+
+class Batches:
+    """Scores queries of one member each, those that wait together at once. Safe between threads.
+
+    Args:
+        score: gives the parts of a query of up to `MOST` members.
+    """
+
+    def __init__(self, score: Callable[[Query], Parts]) -> None:
+        self._score = score
+        self._lock = threading.Lock()
+        self._waiting: list[_Waiting] = []
+        self._busy = False
+
+    def score(self, query: Query) -> Parts:
+        """The parts of a query of one member, float32 [titles] each; raises what the model raised."""
+        own = _Waiting(query=query)
+        with self._lock:
+            self._waiting.append(own)
+            if not self._busy:
+                self._busy = True
+                own.woken.set()
+        if not own.woken.wait(STUCK_S):
+            with self._lock:
+                taken = own not in self._waiting
+                if not taken:
+                    self._waiting.remove(own)
+            return _row(self._score(query), 0)
+        if own.parts is None and own.failure is None:
+            self._lead()
+        if own.failure is not None:
+            raise own.failure
+        assert own.parts is not None
+        return own.parts
+
+    def _lead(self) -> None:
+        """Score what waits, then wake the next to do so."""
+        with self._lock:
+            batch, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
+        try:
+            self._answer(batch)
+        finally:
+            with self._lock:
+                self._busy = bool(self._waiting)
+                following = self._waiting[:1]
+            for each in [*batch, *following]:
+                each.woken.set()
+
+    def _answer(self, batch: Sequence[_Waiting]) -> None:
+        try:
+            parts = self._score(joined([each.query for each in batch]))
+        except BaseException as failure:
+            if len(batch) == 1:
+                batch[0].failure = failure
+                return
+            for each in batch:  # what one query brings about is its own
+                self._answer([each])
+            return
+        for row, each in enumerate(batch):
+            each.parts = _row(parts, row)
+
+
+def joined(queries: Sequence[Query]) -> Query:
+    """One query of all their members; without features where none of them has any, else NaN for theirs."""
+    if len(queries) == 1:
+        return queries[0]
+    known = next((query.member_features for query in queries if query.member_features is not None), None)
+    features = known and Features(
+        names=known.names,
+        values=np.concatenate(
+            [
+                np.full((len(query), len(known.names)), np.nan, np.float32)
+                if query.member_features is None
+                else query.member_features.values
+                for query in queries
+            ]
+        ),
+    )
+    return Query(
+        histories=[history for query in queries for history in query.histories],
+        times=[times for query in queries for times in query.times],
+        now=np.concatenate([query.now for query in queries]),
+        member_features=features,
+    )
+
+
+def _row(parts: Parts, row: int) -> Parts:
+    return {name: values[row] for name, values in parts.items()}

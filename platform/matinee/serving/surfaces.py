@@ -1,0 +1,315 @@
+"""Every surface's answers, each from the best rung of the ladder that answers in time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+from matinee.config import Settings
+from matinee.errors import InvalidInput, NotFound
+from matinee.models.base import Scores
+from matinee.serving import rank
+from matinee.serving.exposures import ExposureLog
+from matinee.serving.ladder import CACHED, LIVE, PART, POPULAR, Ladder, Rung
+from matinee.serving.page_cache import PageCache, slot_of
+from matinee.serving.pages import HomeAnswer, HomeRequest, again, page_of, ranking_of, stand_in
+from matinee.serving.rank import Filters, Mask
+from matinee.serving.recommender import (
+    UNREAD,
+    Answer,
+    Known,
+    Recommender,
+    Request,
+    Scored,
+    finish,
+    scored,
+    scored_by,
+)
+from matinee.serving.versions import Live
+
+T = TypeVar("T")
+
+FEATURES = "features"
+"""The feature store, as the breaker knows it."""
+MODEL_UNAVAILABLE = "model_unavailable"
+
+PLACING_S = 0.1
+"""How long the features of a member are waited for where segments of a split ask for them."""
+PLACING_THREADS = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimilarRequest:
+    """Titles like one title. The surface's split deals titles here, not members.
+
+    Args:
+        k: most titles, from 1 to `settings.serving.max_k`.
+    """
+
+    title_id: str
+    k: int = 20
+    surface: str = "similar"
+    filters: Filters = field(default_factory=Filters)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Similar:
+    """Titles like one title, the most alike first.
+
+    Args:
+        by: what likeness is: "embeddings", "watches" or "content"; "popularity" where none was to be had.
+        titles: (title id, name, score).
+        time: microseconds.
+        fallback: "popular" where titles alike were not to be had; else None.
+    """
+
+    title_id: str
+    model_version: str
+    cell: str
+    by: str
+    titles: Sequence[tuple[str, str, float]]
+    time: int
+    fallback: str | None
+
+
+class Surfaces:
+    """Answers requests within a deadline and logs what was shown.
+
+    A model that hangs or raises costs an answer its quality, never its arrival.
+
+    Args:
+        settings: `serving.deadline_ms` and `serving.max_k`.
+        recommender: started before the first request.
+        threads: that ask models at a time.
+        cache: of home pages; None: none is kept.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        recommender: Recommender,
+        exposures: ExposureLog,
+        *,
+        threads: int,
+        cache: PageCache | None = None,
+    ) -> None:
+        self._max_k = settings.serving.max_k
+        self._recommender = recommender
+        self._exposures = exposures
+        self._cache = cache
+        self.ladder = Ladder(deadline_s=settings.serving.deadline_ms / 1e3, threads=threads)
+        self._placing = Ladder(deadline_s=PLACING_S, threads=PLACING_THREADS)
+
+    def close(self) -> None:
+        """Take no more requests."""
+        self.ladder.close()
+        self._placing.close()
+        if self._cache is not None:
+            self._cache.close()
+
+    def touch(self, member_ids: Collection[str]) -> None:
+        """These members did something; what is kept of them is not shown as new."""
+        if self._cache is not None:
+            self._cache.touch(member_ids)
+
+    async def recommend(self, request: Request) -> Answer:
+        """A ranking. Raises as `Recommender.recommend`."""
+        start = time.perf_counter()
+        self._check(request.k)
+        cell, version = self._recommender.assigned(request.member_id, request.surface)
+        rungs = self._rungs(
+            request.member_id,
+            request.surface,
+            cell,
+            version,
+            lambda found: finish(request, found),
+            kept=lambda: self._kept_ranking(request, cell, version),
+        )
+        answer = await self.ladder.climb(rungs)
+        self._exposures.put(answer, latency_ms=(time.perf_counter() - start) * 1e3)
+        self._recommender.shadow(request, answer.ranking.request_id)
+        return answer
+
+    async def home(self, request: HomeRequest) -> HomeAnswer:
+        """A home page; a kept one while nothing happened since.
+
+        Raises:
+            Unavailable: no version is live.
+        """
+        start = time.perf_counter()
+        cell, version = await self._assigned(request)
+        slot = slot_of(request, version, cell)
+        cache = self._cache
+
+        def shown(known: Known) -> HomeAnswer | None:
+            if known.reason == UNREAD:
+                return kept()
+            event_time = known.state.event_time if known.state else None
+            page = cache and cache.fresh(request.member_id, slot, now=known.time, event_time=event_time)
+            return again(page, known) if page else None
+
+        def made(found: Scored) -> HomeAnswer:
+            page = page_of(request, found, self._recommender.trends.of(version))
+            if cache is not None and page.fallback is None and page.reason != UNREAD:
+                cache.put(slot, page)
+            return again(page, found.known)
+
+        def kept() -> HomeAnswer | None:
+            page = cache and cache.kept(request.member_id, slot)
+            return stand_in(page) if page else None
+
+        rungs = self._rungs(request.member_id, request.surface, cell, version, made, shown=shown, kept=kept)
+        answer = await self.ladder.climb(rungs)
+        self._exposures.put(answer, latency_ms=(time.perf_counter() - start) * 1e3)
+        self._recommender.shadow(
+            Request(
+                member_id=request.member_id,
+                k=min(request.layout.per_row, self._max_k),
+                surface=request.surface,
+                filters=request.filters,
+                context=request.context,
+            ),
+            answer.request_id,
+        )
+        return answer
+
+    async def similar(self, request: SimilarRequest) -> Similar:
+        """Titles like one title.
+
+        Raises:
+            InvalidInput: k is out of range.
+            NotFound: the version knows no such title.
+            Unavailable: no version is live.
+        """
+        self._check(request.k)
+        cell, version = self._recommender.assigned(request.title_id, request.surface)
+        position = version.bundle.positions.get(request.title_id)
+        if position is None:
+            raise NotFound(f"title {request.title_id!r}; {version.name} knows none with this id")
+        allowed = version.titles.allowed(request.filters)
+        allowed[position] = False
+        columns = version.columns
+        live = Rung(
+            name=LIVE,
+            key=f"{version.name}/similar",
+            work=lambda _: _similar(
+                request, cell, version, allowed, columns.similarity(position), columns.alike_by
+            ),
+        )
+        popular = Rung(
+            name=POPULAR,
+            work=lambda _: _similar(
+                request, cell, version, allowed, version.cold, "popularity", fallback=POPULAR
+            ),
+        )
+        return await self.ladder.climb([live, popular])
+
+    def _kept_ranking(self, request: Request, cell: str, version: Live) -> Answer | None:
+        """The titles of the profile's kept home page, as a ranking."""
+        filters = request.filters
+        profile = Filters(max_maturity=filters.max_maturity, languages=filters.languages)
+        page_of_profile = HomeRequest(member_id=request.member_id, surface=request.surface, filters=profile)
+        slot = slot_of(page_of_profile, version, cell)
+        page = self._cache and self._cache.kept(request.member_id, slot)
+        return ranking_of(page, request, version) if page else None
+
+    async def _assigned(self, request: Request | HomeRequest) -> tuple[str, Live]:
+        """The member's cell and version; where the store does not answer in time, without segments."""
+        member_id, surface, context = request.member_id, request.surface, request.context
+        if not self._recommender.has_segments(surface):
+            return self._recommender.assigned(member_id, surface)
+        read = Rung(
+            name=LIVE,
+            key=FEATURES,
+            work=lambda _: self._recommender.assigned(member_id, surface, context),
+        )
+        unread = Rung(name=POPULAR, work=lambda _: self._recommender.assigned(member_id, surface))
+        return await self._placing.climb([read, unread])
+
+    def _check(self, k: int) -> None:
+        if not 1 <= k <= self._max_k:
+            raise InvalidInput(f"k is {k}; accepted: 1 to {self._max_k}")
+
+    def _rungs(
+        self,
+        member_id: str,
+        surface: str,
+        cell: str,
+        version: Live,
+        made: Callable[[Scored], T],
+        *,
+        kept: Callable[[], T | None],
+        shown: Callable[[Known], T | None] = lambda _: None,
+    ) -> list[Rung[T]]:
+        """The ways to an answer about a member. Their features are read once, by the first to need them.
+
+        Args:
+            made: makes the answer from scores.
+            kept: an earlier answer, however old, or None.
+            shown: an earlier answer that is as good as a new one, or None.
+        """
+        read: list[Known] = []
+        asked = False
+
+        def known(rung: Rung[T]) -> Known:
+            nonlocal asked
+            if not read:
+                store = [FEATURES] if rung.key and not asked else []
+                ask = bool(store) and not self.ladder.breaker.refused(store, time.monotonic())
+                asked, rung.waiting_for = True, FEATURES
+                read.append(self._recommender.known(member_id, surface, cell, version, ask_store=ask))
+                rung.waiting_for = rung.key
+                if ask:
+                    self.ladder.breaker.passed(FEATURES)
+            return read[0]
+
+        def by_part(part: str) -> Rung[T]:
+            name = PART + part
+            return Rung(
+                name=name,
+                key=f"{version.name}/{part}",
+                work=lambda rung: made(scored_by(known(rung), part, fallback=name)),
+            )
+
+        def popular(rung: Rung[T]) -> T:
+            found = known(rung)
+            found = replace(found, reason=found.reason or MODEL_UNAVAILABLE)
+            cold = version.cold
+            return made(Scored(known=found, scores=cold, parts={POPULAR: cold}, fallback=POPULAR))
+
+        return [
+            Rung(
+                name=LIVE,
+                key=version.name,
+                work=lambda rung: shown(known(rung)) or made(scored(known(rung))),
+            ),
+            *map(by_part, version.parts),
+            Rung(name=CACHED, work=lambda _: kept()),
+            Rung(name=f"{POPULAR}:{FEATURES}", key=FEATURES, work=popular),
+            Rung(name=POPULAR, work=popular),
+        ]
+
+
+def _similar(
+    request: SimilarRequest,
+    cell: str,
+    version: Live,
+    allowed: Mask,
+    scores: Scores,
+    by: str,
+    *,
+    fallback: str | None = None,
+) -> Similar:
+    order = rank.top_k(scores, allowed, request.k)
+    ids, names = version.titles.ids, version.titles.names
+    return Similar(
+        title_id=request.title_id,
+        model_version=version.name,
+        cell=cell,
+        by=by,
+        titles=[(ids[at], names[at], score) for at, score in zip(order, scores[order].tolist(), strict=True)],
+        time=time.time_ns() // 1000,
+        fallback=fallback,
+    )

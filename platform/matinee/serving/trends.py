@@ -1,0 +1,67 @@
+"""Which titles are watched lately: from the title features that the replica holds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from matinee.features.titles_copy import TitleValues
+from matinee.serving.titles import TitleFeatures
+
+if TYPE_CHECKING:
+    from matinee.serving.versions import Live
+
+Trend = npt.NDArray[np.float32]
+
+VIEW = "title_popularity"
+HALF_LIFE_DAYS = 7.0
+"""In which a title's counts lose half: they are as of its last event, which may be long past."""
+
+_DAY_US = 86_400_000_000
+_PER_DAY = {"plays_1d": 1.0, "plays_7d": 1 / 7, "plays_30d": 1 / 30}
+
+
+class Trends:
+    """Trends in the order of a version's titles; computed again when the copy of the features changes.
+
+    Args:
+        titles: the replica's copies.
+    """
+
+    def __init__(self, titles: TitleFeatures) -> None:
+        self._titles = titles
+        self._held: dict[str, tuple[TitleValues, Trend]] = {}
+        self._places: dict[str, npt.NDArray[np.int64]] = {}
+
+    def of(self, version: Live) -> Trend | None:
+        """How much each of the version's titles is watched lately, float32 [titles]; None: not known yet."""
+        copy = self._titles.copies.get(VIEW)
+        if copy is None:
+            return None
+        values = copy.values
+        held = self._held.get(version.name)
+        if held is None or held[0] is not values:
+            aligned = np.append(trend(values), np.float32(0))[self._aligned(version, values)]
+            held = self._held[version.name] = (values, aligned)
+        return held[1]
+
+    def _aligned(self, version: Live, values: TitleValues) -> npt.NDArray[np.int64]:
+        """Of each of the version's titles its place in the copy, whose titles stay; -1 where it has none."""
+        if version.name not in self._places:
+            place = {title_id: at for at, title_id in enumerate(values.title_ids)}
+            found = (place.get(title_id, -1) for title_id in version.titles.ids)
+            self._places[version.name] = np.fromiter(found, np.int64, len(version.titles))
+        return self._places[version.name]
+
+
+def trend(values: TitleValues) -> Trend:
+    """Watches a day, over a day, a week and a month together, float32 [titles]; 0 without a row.
+
+    Seen from the newest event of any title, so that a catalogue that rests keeps its order.
+    """
+    daily = sum(weight * values.numbers(name) for name, weight in _PER_DAY.items())
+    newest = values.event_time[values.present].max(initial=0)
+    age_days = np.where(values.present, newest - values.event_time, 0) / _DAY_US
+    return np.nan_to_num(daily * np.exp2(-age_days / HALF_LIFE_DAYS)).astype(np.float32)
