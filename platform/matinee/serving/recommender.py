@@ -22,7 +22,7 @@ from matinee.serving import rank
 from matinee.serving.rank import Filters
 from matinee.serving.served import ServedLog
 from matinee.serving.titles import TitleFeatures
-from matinee.serving.trends import Trends
+from matinee.serving.trends import TitleColumns
 from matinee.serving.versions import Live, LiveVersions
 
 T = TypeVar("T")
@@ -137,7 +137,7 @@ class Recommender:
         self._beginning = threading.Lock()
         self._versions = LiveVersions(settings)
         self.titles = TitleFeatures(settings)
-        self.trends = Trends(self.titles)
+        self.columns = TitleColumns(self.titles)
 
     def start(self) -> None:
         """Load what is live, follow changes from now on, and open the feature store if it is there."""
