@@ -26,7 +26,7 @@ from matinee.serving.rank import Filters
 from matinee.serving.served import ServedLog
 from matinee.serving.shadow import Shadows
 from matinee.serving.titles import TitleFeatures
-from matinee.serving.trends import Trends
+from matinee.serving.trends import TitleColumns
 from matinee.serving.versions import Live, LiveVersions
 
 T = TypeVar("T")
@@ -148,7 +148,7 @@ class Recommender:
         self._versions = LiveVersions(settings)
         self._shadows = Shadows(shadows.put) if shadows else None
         self.titles = TitleFeatures(settings)
-        self.trends = Trends(self.titles)
+        self.columns = TitleColumns(self.titles)
 
     def start(self) -> None:
         """Load what is live, follow changes from now on, and open the feature store if it is there."""

@@ -152,7 +152,7 @@ class Surfaces:
             return again(page, known) if page else None
 
         def made(found: Scored) -> HomeAnswer:
-            page = page_of(request, found, self._recommender.trends.of(version))
+            page = page_of(request, found, self._recommender.columns)
             if cache is not None and page.fallback is None and page.reason != UNREAD:
                 cache.put(slot, page)
             return again(page, found.known)
