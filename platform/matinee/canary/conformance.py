@@ -89,17 +89,16 @@ def _tried(record: Record) -> list[str]:
     subject = str(record.get("subject"))
     if subject not in _SUBJECTS:
         return [f"subject {subject}; {', '.join(_SUBJECTS)} are known"]
+    how = record.get("compare") or {"mode": "exact"}
     try:
         got = _SUBJECTS[subject](_read(record))
+        return [
+            f"{name}: expected {want}, got {got.get(name)}"
+            for name, want in _read(record["expected"]).items()
+            if name not in got or not _agrees(got[name], want, _mode(how, name))
+        ]
     except (MatineeError, KeyError, TypeError, ValueError) as problem:
         return [f"{type(problem).__name__}: {problem}"]
-    how = record.get("compare") or {"mode": "exact"}
-    expected = _read(record["expected"])
-    return [
-        f"{name}: expected {want}, got {got.get(name)}"
-        for name, want in expected.items()
-        if name not in got or not _agrees(got[name], want, _mode(how, name))
-    ]
 
 
 def _read(value: Any) -> Any:

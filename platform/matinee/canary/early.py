@@ -30,7 +30,7 @@ Counts = npt.NDArray[np.int64]
 Kind = Literal["rate", "count", "mean", "quantile"]
 Harm = Literal["increase", "decrease"]
 
-SCALES = (10.0, 300.0, 10_000.0)
+SCALES = (2.0, 100.0, 5_000.0)
 """The mixtures expect effects of as many standard errors as so many observations have: large effects are
 found within tens of observations, small ones within tens of thousands."""
 BAND = 0.2

@@ -98,7 +98,8 @@ class Ranks:
         below, above = (
             self._standardised(self._statistic(shift, rows)[0], most, rows) for shift in (-off, off)
         )
-        return np.flatnonzero(~((below < z) & (above > -z)))
+        clamped = (self.least > -off) | (self.most < off)
+        return np.flatnonzero(clamped | ~((below < z) & (above > -z)))
 
     def _standardised(self, u: Floats, ties: Floats, rows: Ints) -> Floats:
         n, m = self._x.count[rows], self._y.count[rows]
