@@ -144,9 +144,11 @@ def _tied(ranked: Floats, of_x: Bools) -> tuple[Floats, Floats]:
 
 def _ties(ranked: Floats) -> Floats:
     """The sum of t^3 - t over the groups of equal values of each sorted row."""
-    group, size = _groups(ranked)
-    row = np.repeat(np.arange(len(ranked)), ranked.shape[1])
-    return np.asarray(np.bincount(row, weights=size[group] ** 2 - 1.0, minlength=len(ranked)), np.float64)
+    found = np.zeros(len(ranked))
+    rows = np.flatnonzero((ranked[:, 1:] == ranked[:, :-1]).any(axis=1))
+    group, size = _groups(ranked[rows])
+    found[rows] = (size[group] ** 2 - 1.0).reshape(len(rows), ranked.shape[1]).sum(axis=1)
+    return found
 
 
 def _groups(ranked: Floats) -> tuple[Ints, Ints]:

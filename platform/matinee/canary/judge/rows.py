@@ -61,15 +61,16 @@ class Rows:
     @cached_property
     def mean(self) -> Floats:
         """Arithmetic means, likewise."""
-        with np.errstate(invalid="ignore"):
-            return np.asarray(np.nansum(self.values, axis=1) / np.where(self.count, self.count, np.nan))
+        return self._moments[0]
 
     @cached_property
     def std(self) -> Floats:
         """Standard deviations over n - 1, likewise; 0 of one value."""
-        with np.errstate(invalid="ignore"):
-            squares = np.nansum((self.values - self.mean[:, None]) ** 2, axis=1)
-        return np.asarray(np.sqrt(squares / np.maximum(self.count - 1, 1)))
+        return np.asarray(np.sqrt(self._moments[1]))
+
+    @cached_property
+    def _moments(self) -> tuple[Floats, Floats]:
+        return moments(self.values, self.count)
 
     def quantile(self, share: float) -> Floats:
         """R's type 7: linear between the values around (n - 1) share, likewise."""
@@ -88,13 +89,22 @@ class Rows:
         return list(map(Summary, self.count.tolist(), *shown))
 
 
-def pad(samples: Sequence[npt.NDArray[Any]]) -> Floats:
-    """One-dimensional samples as rows of float64, filled with NaN."""
+def moments(values: Floats, count: Ints) -> tuple[Floats, Floats]:
+    """Means and variances over n - 1 of rows, NaN where there is no value; 0 is the variance of one."""
+    with np.errstate(invalid="ignore"):
+        mean = np.nansum(values, axis=1) / np.where(count, count, np.nan)
+        squares = np.nansum((values - mean[:, None]) ** 2, axis=1)
+    return mean, squares / np.maximum(count - 1, 1)
+
+
+def pad(samples: Sequence[npt.NDArray[Any]]) -> tuple[Floats, Bools]:
+    """One-dimensional samples as rows of float64, filled with NaN; and where their own values are."""
     lengths = np.fromiter(map(len, samples), np.intp, len(samples))
     padded = np.full((len(samples), int(lengths.max(initial=0))), np.nan)
+    held = np.arange(padded.shape[1]) < lengths[:, None]
     if len(samples):
-        padded[np.arange(padded.shape[1]) < lengths[:, None]] = np.concatenate(samples)
-    return padded
+        padded[held] = np.concatenate(samples)
+    return padded, held
 
 
 def outliers_iqr(values: Floats, factor: float, *, reduce_sensitivity: bool = False) -> Bools:

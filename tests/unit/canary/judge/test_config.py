@@ -87,9 +87,8 @@ def test_thresholds_may_stand_beside_the_classifier() -> None:
 
 
 def test_limits_without_a_value_are_those_of_no_effect() -> None:
-    assert EffectSize().limit(None) == 1.0
-    assert EffectSize(measure="cles").limit(None) == 0.5
-    assert EffectSize(measure="cles").limit(0.7) == 0.7
+    assert EffectSize().limits() == (1.0, 1.0, 1.0, 1.0)
+    assert EffectSize(measure="cles", allowed_decrease=0.3).limits() == (0.5, 0.3, 0.5, 0.5)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ SAMPLES = st.lists(st.integers(-4, 4).map(lambda value: value / 2), min_size=2, 
 
 
 def rows(*samples: list[float] | np.ndarray) -> Rows:
-    return Rows(pad([np.asarray(each, np.float64) for each in samples]))
+    return Rows(pad([np.asarray(each, np.float64) for each in samples])[0])
 
 
 @pytest.mark.parametrize("kind", DRAWS)
