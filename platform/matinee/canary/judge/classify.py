@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
@@ -72,7 +73,8 @@ class Rules:
     def __init__(self, metrics: Sequence[Metric], effect: Floats) -> None:
         self.up = np.array([metric.direction != "decrease" for metric in metrics], np.bool_)
         self.down = np.array([metric.direction != "increase" for metric in metrics], np.bool_)
-        limits = np.array([metric.effect.limits() for metric in metrics]).reshape(-1, 4).T
+        each = chain.from_iterable(metric.effect.limits() for metric in metrics)
+        limits = np.fromiter(each, np.float64, 4 * len(metrics)).reshape(-1, 4).T
         self.increased, self.critically_increased = ~(effect < limits[0]), ~(effect < limits[2])
         self.decreased, self.critically_decreased = ~(effect > limits[1]), ~(effect > limits[3])
 

@@ -37,6 +37,7 @@ class Ranks:
 
     def __init__(self, experiment: Rows, control: Rows) -> None:
         self._x, self._y = experiment, control
+        self._full = experiment.full and control.full
         self._ties = _ties(experiment.values) + _ties(control.values)
         self.least = experiment.least - control.most
         self.most = experiment.most - control.least
@@ -121,8 +122,10 @@ class Ranks:
     def _block(self, shift: Floats, rows: Ints) -> tuple[Floats, Floats]:
         pooled = np.concatenate([self._x.values[rows] - shift[:, None], self._y.values[rows]], axis=1)
         order = np.argsort(pooled, axis=1)
-        ranked = np.take_along_axis(pooled, order, axis=1)
-        of_x = (order < self._x.values.shape[1]) & ~np.isnan(ranked)
+        of_x = order < self._x.values.shape[1]
+        ranked = pooled.ravel()[order + (np.arange(len(rows)) * pooled.shape[1])[:, None]]
+        if not self._full:
+            of_x &= ~np.isnan(ranked)
         n = self._x.count[rows]
         u = of_x @ np.arange(pooled.shape[1], dtype=np.float64) - n * (n - 1) / 2
         ties = self._ties[rows]

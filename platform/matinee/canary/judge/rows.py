@@ -48,6 +48,11 @@ class Rows:
         taken.values, taken.count = self.values[rows], self.count[rows]
         return taken
 
+    @property
+    def full(self) -> bool:
+        """Whether no row lacks a value."""
+        return bool((self.count == self.values.shape[1]).all())
+
     @cached_property
     def least(self) -> Floats:
         """Smallest values, float64 [rows]; NaN of an empty sample."""
@@ -91,10 +96,9 @@ class Rows:
 
 def moments(values: Floats, count: Ints) -> tuple[Floats, Floats]:
     """Means and variances over n - 1 of rows, NaN where there is no value; 0 is the variance of one."""
-    with np.errstate(invalid="ignore"):
-        mean = np.nansum(values, axis=1) / np.where(count, count, np.nan)
-        squares = np.nansum((values - mean[:, None]) ** 2, axis=1)
-    return mean, squares / np.maximum(count - 1, 1)
+    add = np.sum if (count == values.shape[1]).all() else np.nansum
+    mean = add(values, axis=1) / np.where(count, count, np.nan)
+    return mean, add((values - mean[:, None]) ** 2, axis=1) / np.maximum(count - 1, 1)
 
 
 def pad(samples: Sequence[npt.NDArray[Any]]) -> tuple[Floats, Bools]:
