@@ -97,8 +97,9 @@ class Rows:
 def moments(values: Floats, count: Ints) -> tuple[Floats, Floats]:
     """Means and variances over n - 1 of rows, NaN where there is no value; 0 is the variance of one."""
     add = np.sum if (count == values.shape[1]).all() else np.nansum
-    mean = add(values, axis=1) / np.where(count, count, np.nan)
-    return mean, add((values - mean[:, None]) ** 2, axis=1) / np.maximum(count - 1, 1)
+    with np.errstate(invalid="ignore"):
+        mean = add(values, axis=1) / np.where(count, count, np.nan)
+        return mean, add((values - mean[:, None]) ** 2, axis=1) / np.maximum(count - 1, 1)
 
 
 def pad(samples: Sequence[npt.NDArray[Any]]) -> tuple[Floats, Bools]:
