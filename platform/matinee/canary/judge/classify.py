@@ -104,7 +104,7 @@ def classify(
     found = ranks.shift(confidence, open_rows)
     shift = Shift(*(_spread(each, rows[open_rows], len(metrics)) for each in vars(found).values()))
     effect = np.ones(len(metrics))
-    effect[rows] = mean_ratio(here, there)
+    effect[rows] = mean_ratio(experiment, control)[rows]
     by_cles = np.array([metric.effect.measure == "cles" for metric in metrics], np.bool_) & compared
     if by_cles.any():
         by_rank = np.flatnonzero(by_cles)
