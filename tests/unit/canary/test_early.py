@@ -61,6 +61,13 @@ LIMITS: dict[str, tuple[Limit, Any]] = {
 }
 
 
+def test_a_frequent_rate_knows_its_trials() -> None:
+    limit = Limit(metric="answered", kind="rate", harm="decrease", tolerance=0.001)
+    baseline, canary = Rate(successes=99_000, trials=100_000), Rate(successes=98_000, trials=100_000)
+    assert watch(limit, baseline, canary).action == "abort"
+    assert watch(limit, baseline, Rate(successes=98_950, trials=100_000)).action == "continue"
+
+
 @pytest.mark.parametrize("kind", LIMITS)
 def test_harm_aborts_and_no_harm_does_not(kind: str) -> None:
     limit, made = LIMITS[kind]
