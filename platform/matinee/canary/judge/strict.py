@@ -15,7 +15,7 @@ from scipy.special import ndtr, stdtr
 from matinee.canary.judge.classify import Classified, Rules
 from matinee.canary.judge.config import Metric
 from matinee.canary.judge.ranks import Ranks
-from matinee.canary.judge.rows import Bools, Floats, Rows
+from matinee.canary.judge.rows import Bools, Floats, Rows, moments
 
 SIDE = 0.015
 """Chance of a false alarm for each direction, at 100 values of both sides together. By Good's standardised
@@ -89,9 +89,12 @@ def _spread(experiment: Rows, control: Rows) -> tuple[Floats, Floats, Floats]:
 
     Brown and Forsythe's test (Journal of the American Statistical Association 69, 1974), by Welch's t.
     """
-    sides = [Rows(np.abs(side.values - side.quantile(0.5)[:, None])) for side in (experiment, control)]
-    errors = [side.std**2 / side.count for side in sides]
+    (here, wide), (there, narrow) = (
+        moments(np.abs(side.values - side.quantile(0.5)[:, None]), side.count)
+        for side in (experiment, control)
+    )
+    errors = wide / experiment.count, narrow / control.count
     with np.errstate(divide="ignore", invalid="ignore"):
-        t = (sides[0].mean - sides[1].mean) / np.sqrt(errors[0] + errors[1])
-        parts = [error**2 / (side.count - 1) for error, side in zip(errors, sides, strict=True)]
-        return sides[0].mean / sides[1].mean, t, (errors[0] + errors[1]) ** 2 / (parts[0] + parts[1])
+        t = (here - there) / np.sqrt(errors[0] + errors[1])
+        parts = errors[0] ** 2 / (experiment.count - 1) + errors[1] ** 2 / (control.count - 1)
+        return here / there, t, (errors[0] + errors[1]) ** 2 / parts
