@@ -17,7 +17,7 @@ import numpy.typing as npt
 from scipy.stats import norm
 
 from benchmarks.common import ROOT, arguments, machine
-from matinee.canary.early import BAND, LEAST, band, log_e_events, log_e_normal
+from matinee.canary.early import BAND, LEAST, band, log_e_events, log_e_normal, log_e_rates
 
 NAME = "early_abort"
 STEP = 50
@@ -88,24 +88,29 @@ def report(
 
 def errors(draw: np.random.Generator, canaries: int, steps: int, regression: float) -> Looks:
     """A rare rate that rises."""
-    chances = np.array([[ERRORS], [ERRORS * (1 + regression)]])
-    for look, counts in enumerate(_cumulated(lambda: draw.binomial(STEP, chances, (2, canaries)), steps)):
-        yield _events(counts[1], counts[0], lambda c=counts, n=(look + 1) * STEP: _proportions(c[1], c[0], n))
+    chances = np.array([[ERRORS * (1 + regression)], [ERRORS]])
+    return _rates(lambda: draw.binomial(STEP, chances, (2, canaries)), steps)
 
 
 def plays(draw: np.random.Generator, canaries: int, steps: int, regression: float) -> Looks:
     """A frequent rate that falls."""
     chances = np.array([[PLAYS], [PLAYS * (1 - regression)]])
-    for look, counts in enumerate(_cumulated(lambda: draw.binomial(STEP, chances, (2, canaries)), steps)):
-        yield _events(counts[0], counts[1], lambda c=counts, n=(look + 1) * STEP: _proportions(c[0], c[1], n))
+    return _rates(lambda: draw.binomial(STEP, chances, (2, canaries)), steps)
+
+
+def _rates(step: Callable[[], npt.NDArray[np.int64]], steps: int) -> Looks:
+    for look, (more, rest) in enumerate(_cumulated(step, steps)):
+        n = (look + 1) * STEP
+        proven = log_e_rates(more, n, rest, n) >= -np.log(ALPHA)
+        yield proven, lambda more=more, rest=rest, n=n: _proportions(more, rest, n)
 
 
 def starts(draw: np.random.Generator, canaries: int, steps: int, regression: float) -> Looks:
     """A count that falls."""
     means = STEP * np.array([[STARTS], [STARTS * (1 - regression)]])
-    for counts in _cumulated(lambda: draw.poisson(means, (2, canaries)), steps):
-        base, canary = counts
-        yield _events(base, canary, lambda b=base, c=canary: (b - c) > norm.isf(ALPHA) * np.sqrt(b + c))
+    for more, rest in _cumulated(lambda: draw.poisson(means, (2, canaries)), steps):
+        proven = log_e_events(more, rest, 0.5) >= -np.log(ALPHA)
+        yield proven, lambda b=more, c=rest: (b - c) > norm.isf(ALPHA) * np.sqrt(b + c)
 
 
 def latency(draw: np.random.Generator, canaries: int, steps: int, regression: float) -> Looks:
@@ -181,12 +186,6 @@ def _latencies(draw: np.random.Generator, canaries: int, regression: float) -> F
     values = np.exp(draw.normal(0, SPREAD, (2, canaries, STEP)))
     values[1] *= 1 + regression
     return values
-
-
-def _events(
-    harmed: npt.NDArray[np.int64], spared: npt.NDArray[np.int64], once: Callable[[], npt.NDArray[np.bool_]]
-) -> tuple[npt.NDArray[np.bool_], Callable[[], npt.NDArray[np.bool_]]]:
-    return log_e_events(harmed, spared, 0.5) >= -np.log(ALPHA), once
 
 
 def _proportions(more: npt.NDArray[np.int64], less: npt.NDArray[np.int64], n: int) -> npt.NDArray[np.bool_]:
