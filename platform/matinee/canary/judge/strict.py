@@ -36,8 +36,8 @@ def beyond(metrics: Sequence[Metric], found: Classified) -> tuple[Classified, di
 
     A wider spread is High, of a metric whose decrease alone is harmful Low; a narrower one is Low where
     either direction is harmful. Where one direction alone is harmful and the interval of the shift lies on
-    the other side, spread says nothing: a level that is better often varies more. Limits on the effect size say nothing about spread, but a metric with
-    critical ones is not critical by it.
+    the other side, spread says nothing: a level that is better often varies more. Limits on the effect size
+    say nothing about spread, but a metric with critical ones is not critical by it.
 
     Returns:
         What was found in all, and by position of a metric what was seen beyond the shift.
