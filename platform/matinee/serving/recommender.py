@@ -21,7 +21,7 @@ from matinee.features.online import MemberState, OnlineReader
 from matinee.models.base import Model, Query, Scores
 from matinee.schema import Features, Ranking
 from matinee.serving import rank
-from matinee.serving.place import NEW
+from matinee.serving.place import NEW, asks_features
 from matinee.serving.rank import Filters
 from matinee.serving.served import ServedLog
 from matinee.serving.shadow import Shadows
@@ -158,13 +158,15 @@ class Recommender:
     def assigned(
         self, member_id: str, surface: str, context: Mapping[str, str] = MappingProxyType({})
     ) -> tuple[str, Live]:
-        """The cell a member is in on a surface, and its version; features are read where segments ask.
+        """The cell a member is in on a surface, and its version; quick, but where segments ask for features.
 
         Raises:
             Unavailable: no version is live.
         """
         plan = self._versions.plan
-        traits = self._traits(member_id, context) if plan.of(surface).segments else {}
+        traits: Mapping[str, str | float] = context
+        if any(map(asks_features, plan.of(surface).segments)):
+            traits = self._traits(member_id, context)
         return plan.version(member_id, surface, traits)
 
     def recommend(self, request: Request) -> Answer:
