@@ -21,7 +21,7 @@ from matinee.models.base import Query, Scores
 from matinee.schema import Features, Ranking
 from matinee.serving import rank
 from matinee.serving.batches import Batches, joined
-from matinee.serving.place import NEW
+from matinee.serving.place import NEW, asks_features
 from matinee.serving.rank import Filters
 from matinee.serving.served import ServedLog
 from matinee.serving.shadow import Shadows
@@ -202,23 +202,24 @@ class Recommender:
         *,
         ask_store: bool = True,
     ) -> tuple[str, Live]:
-        """The cell a member is in on a surface, and its version; quick.
+        """The cell a member is in on a surface, and its version; quick, but where segments ask for features.
 
         Args:
             context: of the request, for segments; None: segments are left out.
-            ask_store: whether the member's features are read for them, where there are any.
+            ask_store: whether the member's features are read for segments that ask for them.
 
         Raises:
             Unavailable: no version is live.
         """
         plan = self._versions.plan
-        if context is None or not plan.of(surface).segments:
+        if context is None:
             return plan.version(member_id, surface)
-        return plan.version(member_id, surface, self._traits(member_id, context) if ask_store else context)
+        read = ask_store and self.places_by_features(surface)
+        return plan.version(member_id, surface, self._traits(member_id, context) if read else context)
 
-    def has_segments(self, surface: str) -> bool:
+    def places_by_features(self, surface: str) -> bool:
         """Whether features decide about members' cells on a surface, so that `assigned` reads them."""
-        return bool(self._versions.plan.of(surface).segments)
+        return any(map(asks_features, self._versions.plan.of(surface).segments))
 
     def recommend(self, request: Request) -> Answer:
         """Rank for a member. A store that does not answer gives a cold-start ranking, not an error.

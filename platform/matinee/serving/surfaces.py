@@ -219,7 +219,7 @@ class Surfaces:
     async def _assigned(self, request: Request | HomeRequest) -> tuple[str, Live]:
         """The member's cell and version; where the store does not answer in time, without their features."""
         place = partial(self._recommender.assigned, request.member_id, request.surface, request.context)
-        if not self._recommender.has_segments(request.surface):
+        if not self._recommender.places_by_features(request.surface):
             return place(ask_store=False)
         read = Rung(name=LIVE, key=FEATURES, work=lambda _: place())
         unread = Rung(name=POPULAR, work=lambda _: place(ask_store=False))

@@ -152,8 +152,6 @@ def test_a_version_that_loads_for_long_keeps_no_change_waiting(
     monkeypatch.setattr(
         versions, "load_live", lambda *given, **named: go.wait(5) and loading(*given, **named)
     )
-        versions, "load_live", lambda *given, **named: go.wait(5) and loading(*given, **named)
-    )
     splits.set("search", {"2": 1}, who="t", why="t")
     live.refresh(wait=False)
     splits.set("shelf", {"1": 1}, who="t", why="meanwhile")

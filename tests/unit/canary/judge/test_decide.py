@@ -100,6 +100,8 @@ def test_spread_is_harmful_where_its_direction_is() -> None:
     assert label(calm, wild, direction="decrease") == "Low"
     assert label(wild, calm) == "Low"
     assert label(wild, calm, direction="increase") == label(wild, calm, direction="decrease") == "Pass"
+    assert label(calm, wild + 3 * np.ptp(calm), direction="decrease") == "Pass"
+    assert label(calm, wild - 3 * np.ptp(wild), direction="increase") == "Pass"
     limited = judged(calm, wild, critical=True, effect=EffectSize(critical_increase=3.0)).metrics[0]
     assert (limited.label, limited.critical) == ("High", False)
 
