@@ -24,7 +24,7 @@ from matinee.gateway.auth import Authenticator
 from matinee.gateway.limits import Limits
 from matinee.gateway.principal import Principal, Refusal
 from matinee.gateway.problems import MEDIA_TYPE, of_failure, problem, shown
-from matinee.gateway.shedding import RETRY_AFTER_S, Flights, Traffic
+from matinee.gateway.shedding import RETRY_AFTER_S, Flight, Flights, Traffic
 
 EXTENSION = "x-matinee-scopes"
 """Where a route's operation says whom it lets in."""
@@ -102,10 +102,18 @@ class Guard:
             started = True
             await send(message)
 
+        async def heard() -> Message:
+            message = await receive()
+            if not message.get("more_body", False):
+                flight.begin()
+            return message
+
         try:
-            with self._flights.one():
+            with Flight(self._flights) as flight:
+                if scope["method"] == "GET":
+                    flight.begin()
                 async with asyncio.timeout(self._request_s) as deadline:
-                    await self._app(scope, receive, watched)
+                    await self._app(scope, heard, watched)
         except TimeoutError:
             if started or not deadline.expired():
                 raise
@@ -141,18 +149,16 @@ class Guard:
         return None if decision.admit else _busy(path, decision.reason)
 
 
-def install(
-    app: FastAPI, gateway: Gateway, auth: Authenticator, limits: Limits, *, pages: Flights, events: Flights
-) -> None:
+def install(app: FastAPI, gateway: Gateway, auth: Authenticator, limits: Limits) -> None:
     """Put a guard before every route of the application; call it once all are declared.
 
-    Args:
-        pages: the requests that wait for a core.
-        events: those that wait for the broker.
+    Pages and batch traffic wait for the same cores; events for the broker; control for neither.
 
     Raises:
         ValueError: a route does not say whom it lets in.
     """
+    pages, events, control = Flights(), Flights(), Flights()
+    flights = {"page": pages, "batch": pages, "event": events, "control": control}
     for route in app.routes:
         if isinstance(route, APIRoute):
             declared = route.openapi_extra or {}
@@ -163,7 +169,7 @@ def install(
                 route=f"{min(route.methods or ())} {route.path}",
                 scopes=frozenset(declared[EXTENSION]),
                 traffic=declared[TRAFFIC],
-                flights=events if declared[TRAFFIC] == "event" else pages,
+                flights=flights[declared[TRAFFIC]],
                 gateway=gateway,
                 auth=auth,
                 limits=limits,

@@ -8,8 +8,6 @@ stands may not.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -98,16 +96,39 @@ class Flights:
         """The queue now."""
         return Queue(length=self._length, standing=self._standing, pace_s=self._pace_s)
 
-    @contextmanager
-    def one(self) -> Iterator[None]:
-        """A request that was admitted, from its beginning to its answer."""
+    def begin(self) -> None:
+        """An admitted request has all it needs, and is worked on."""
         if not self._length:
             self._last = time.perf_counter()
         self._length += 1
-        try:
-            yield
-        finally:
-            self._length -= 1
-            now = time.perf_counter()
-            self._pace_s += SMOOTHING * (now - self._last - self._pace_s)
-            self._last = now
+
+    def end(self) -> None:
+        """It is answered."""
+        self._length -= 1
+        now = time.perf_counter()
+        self._pace_s += SMOOTHING * (now - self._last - self._pace_s)
+        self._last = now
+
+
+class Flight:
+    """One admitted request. It counts from `begin` to the end of the block, so never while its body comes.
+
+    Who sends a body slowly would otherwise stand in the way of all others.
+    """
+
+    def __init__(self, flights: Flights) -> None:
+        self._flights = flights
+        self._begun = False
+
+    def __enter__(self) -> Flight:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        if self._begun:
+            self._flights.end()
+
+    def begin(self) -> None:
+        """From now on it counts."""
+        if not self._begun:
+            self._begun = True
+            self._flights.begin()

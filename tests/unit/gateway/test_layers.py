@@ -22,7 +22,6 @@ from matinee.gateway import problems
 from matinee.gateway.guard import allow
 from matinee.gateway.layers import Layers
 from matinee.gateway.metrics import Metrics
-from matinee.gateway.shedding import Pool
 
 
 @pytest.fixture
@@ -51,7 +50,7 @@ def client(tmp_path: Path, call: Any) -> Iterator[Callable[..., Any]]:
             return member_id
 
         metrics = Metrics(exposures=lambda: (0, 0), splits=dict)
-        layers.install(app, metrics=metrics, pages=Pool(1, "pages"), events=Pool(1, "events"))
+        layers.install(app, metrics=metrics)
         clients.append(call(app))
         return clients[-1]
 

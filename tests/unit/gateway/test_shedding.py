@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from matinee.gateway.shedding import BURST, PATIENCE, STANDING, Flights, Queue, Traffic, decide
+from matinee.gateway.shedding import BURST, PATIENCE, STANDING, Flight, Flights, Queue, Traffic, decide
 
 MOST_S = 0.02
 queues = st.builds(Queue, length=st.integers(0, 500), standing=st.floats(0, 1), pace_s=st.floats(0, 10))
@@ -57,7 +57,8 @@ async def _load(
         nonlocal shed
         start = time.perf_counter()
         if flights.admit("page", MOST_S).admit:
-            with flights.one():
+            with Flight(flights) as flight:
+                flight.begin()
                 await asyncio.get_running_loop().run_in_executor(threads, time.sleep, work_s)
             latencies.append(time.perf_counter() - start)
         else:
@@ -105,16 +106,21 @@ def test_the_pace_is_that_of_answers_and_idle_time_does_not_count() -> None:
     asyncio.run(run())
 
 
-def test_a_request_that_fails_leaves_the_queue() -> None:
+def test_a_request_counts_from_its_beginning_to_its_end_however_it_ends() -> None:
     flights = Flights()
 
     def fail() -> None:
-        with flights.one():
+        with Flight(flights) as flight:
+            assert flights.queue().length == 0
+            flight.begin()
+            flight.begin()
             assert flights.queue().length == 1
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         fail()
+    with Flight(flights):
+        pass
     assert flights.queue().length == 0
 
 
