@@ -17,7 +17,7 @@ import numpy.typing as npt
 from scipy.stats import norm
 
 from benchmarks.common import ROOT, arguments, machine
-from matinee.canary.early import BAND, LEAST, band, log_e_events, log_e_normal
+from matinee.canary.early import BAND, LEAST, band, log_e_events, log_e_normal, log_e_rates
 
 NAME = "early_abort"
 STEP = 50
@@ -29,8 +29,8 @@ ERRORS, PLAYS, STARTS = 0.02, 0.30, 0.5
 SPREAD = 0.5
 """Of the latencies' logarithm."""
 QUANTILE = 0.95
-EDGES = np.exp(SPREAD * np.linspace(0, 4, 400))
-"""Of latencies' histograms; the last bin also holds what lies beyond."""
+FIRST, WIDTH, BINS = 0.5, 0.0125, 240
+"""Edges of latencies' histograms, in spreads: the first and last bins also hold what lies beyond."""
 
 Floats = npt.NDArray[np.float64]
 Looks = Iterator[tuple[npt.NDArray[np.bool_], Callable[[], npt.NDArray[np.bool_]]]]
@@ -88,24 +88,29 @@ def report(
 
 def errors(draw: np.random.Generator, canaries: int, steps: int, regression: float) -> Looks:
     """A rare rate that rises."""
-    chances = np.array([[ERRORS], [ERRORS * (1 + regression)]])
-    for look, counts in enumerate(_cumulated(lambda: draw.binomial(STEP, chances, (2, canaries)), steps)):
-        yield _events(counts[1], counts[0], lambda c=counts, n=(look + 1) * STEP: _proportions(c[1], c[0], n))
+    chances = np.array([[ERRORS * (1 + regression)], [ERRORS]])
+    return _rates(lambda: draw.binomial(STEP, chances, (2, canaries)), steps)
 
 
 def plays(draw: np.random.Generator, canaries: int, steps: int, regression: float) -> Looks:
     """A frequent rate that falls."""
     chances = np.array([[PLAYS], [PLAYS * (1 - regression)]])
-    for look, counts in enumerate(_cumulated(lambda: draw.binomial(STEP, chances, (2, canaries)), steps)):
-        yield _events(counts[0], counts[1], lambda c=counts, n=(look + 1) * STEP: _proportions(c[0], c[1], n))
+    return _rates(lambda: draw.binomial(STEP, chances, (2, canaries)), steps)
+
+
+def _rates(step: Callable[[], npt.NDArray[np.int64]], steps: int) -> Looks:
+    for look, (more, rest) in enumerate(_cumulated(step, steps)):
+        n = (look + 1) * STEP
+        proven = log_e_rates(more, n, rest, n) >= -np.log(ALPHA)
+        yield proven, lambda more=more, rest=rest, n=n: _proportions(more, rest, n)
 
 
 def starts(draw: np.random.Generator, canaries: int, steps: int, regression: float) -> Looks:
     """A count that falls."""
     means = STEP * np.array([[STARTS], [STARTS * (1 - regression)]])
-    for counts in _cumulated(lambda: draw.poisson(means, (2, canaries)), steps):
-        base, canary = counts
-        yield _events(base, canary, lambda b=base, c=canary: (b - c) > norm.isf(ALPHA) * np.sqrt(b + c))
+    for more, rest in _cumulated(lambda: draw.poisson(means, (2, canaries)), steps):
+        proven = log_e_events(more, rest, 0.5) >= -np.log(ALPHA)
+        yield proven, lambda b=more, c=rest: (b - c) > norm.isf(ALPHA) * np.sqrt(b + c)
 
 
 def latency(draw: np.random.Generator, canaries: int, steps: int, regression: float) -> Looks:
@@ -124,11 +129,13 @@ def latency(draw: np.random.Generator, canaries: int, steps: int, regression: fl
 
 def slow_tail(draw: np.random.Generator, canaries: int, steps: int, regression: float) -> Looks:
     """The 95th percentile of latencies, from histograms, that rises."""
-    counts = np.zeros((2, canaries, len(EDGES)), np.int32)
-    sides = np.arange(2 * canaries).repeat(STEP) * len(EDGES)
+    counts = np.zeros((2, canaries, BINS), np.int32)
+    sides = (np.arange(2 * canaries) * BINS).reshape(2, canaries, 1)
+    harm = np.log1p(regression) / SPREAD * np.array([0, 1]).reshape(2, 1, 1)
     for look in range(steps):
-        bins = np.searchsorted(EDGES[:-1], _latencies(draw, canaries, regression).ravel())
-        counts += np.bincount(sides + bins, minlength=counts.size).reshape(counts.shape)
+        place = np.ceil((draw.normal(size=(2, canaries, STEP)) + (harm - FIRST)) / WIDTH)
+        bins = sides + np.clip(place, 0, BINS - 1).astype(np.int64)
+        counts += np.bincount(bins.ravel(), minlength=counts.size).reshape(counts.shape)
         n = (look + 1) * STEP
         over = n - np.cumsum(counts, axis=2, dtype=np.int32)
         yield _beyond(over, n), lambda o=over, n=n: _exceed(o, n)
@@ -181,12 +188,6 @@ def _latencies(draw: np.random.Generator, canaries: int, regression: float) -> F
     values = np.exp(draw.normal(0, SPREAD, (2, canaries, STEP)))
     values[1] *= 1 + regression
     return values
-
-
-def _events(
-    harmed: npt.NDArray[np.int64], spared: npt.NDArray[np.int64], once: Callable[[], npt.NDArray[np.bool_]]
-) -> tuple[npt.NDArray[np.bool_], Callable[[], npt.NDArray[np.bool_]]]:
-    return log_e_events(harmed, spared, 0.5) >= -np.log(ALPHA), once
 
 
 def _proportions(more: npt.NDArray[np.int64], less: npt.NDArray[np.int64], n: int) -> npt.NDArray[np.bool_]:

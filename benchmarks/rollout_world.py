@@ -52,8 +52,8 @@ from matinee.serving.versions import Live
 from matinee.sources.world import World, WorldConfig
 
 WORLD = WorldConfig(
-    members=500,
-    titles=300,
+    members=800,
+    titles=500,
     cold_share=0.0,
     child_share=0.0,
     page_size=10,
@@ -63,7 +63,7 @@ WORLD = WorldConfig(
 )
 """Members of strong tastes of their own, who come often: a model that knows them is far above popularity."""
 
-HISTORY_DAYS = 15
+HISTORY_DAYS = 20
 SLOW_S = 0.08
 PAGE = 10
 SURFACE = "home"
@@ -76,22 +76,21 @@ BETTER, SHUFFLED, SLOW = "2", "3", "4"
 
 
 def plan() -> Plan:
-    """The preset "canary" with its times in seconds, and slack for the latency of a shared machine."""
+    """The preset "canary" with its times in seconds, and slack for the latency of a shared machine.
+
+    Latency is left to its limit: another kind of model takes another time, and varies otherwise.
+    """
     preset = canary()
-    judged = json.loads(json.dumps(preset.judge))
-    for metric in judged["metrics"]:
-        if metric["groups"] == ["latency"]:
-            how = metric["analysisConfigurations"]["canary"]
-            how["effectSize"] = {"allowedIncrease": 5.0}
+    judged = [metric for metric in preset.judge["metrics"] if metric["groups"] != ["latency"]]
     return preset.model_copy(
         update={
             "name": "world",
             "steps": (
                 Step(share=0.1, least_s=3, least_exposures=60),
                 Step(share=0.25, least_s=3, least_exposures=150),
-                Step(share=0.5, least_s=4, least_exposures=400),
+                Step(share=0.5, least_s=4, least_exposures=600),
             ),
-            "judge": judged,
+            "judge": {**preset.judge, "metrics": judged},
             "limits": (
                 Limit(metric="play_rate", kind="rate", harm="decrease", tolerance=0.02),
                 Limit(metric="watch_s", kind="mean", harm="decrease", tolerance=0.02),

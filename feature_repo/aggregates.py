@@ -44,7 +44,8 @@ def feast_view(view: AggregateView) -> FeatureView:
 
 def _type(aggregate: Aggregate) -> FeastType:
     kind = str(aggregate.type)
-    return {"int64": Int64, "double": Float64}.get(kind, Array(String))
+    kinds = {"int64": Int64, "double": Float64, "list<item: double>": Array(Float64)}
+    return kinds.get(kind, Array(String))
 
 
 def _counts(plural: str, kind: EventType, windows: dict[str, Window]) -> tuple[Aggregate, ...]:
@@ -115,27 +116,74 @@ MEMBER_ENGAGEMENT = AggregateView(
     ),
 )
 
+
+def _listed(name: str, function: Function, column: str, kind: EventType, n: int, text: str) -> Aggregate:
+    return Aggregate(
+        name=name,
+        function=function,
+        column=column,
+        n=n,
+        types=(kind,),
+        window=Window.unbounded(),
+        description=f"The last {n} {text}, oldest first.",
+        expect=Expectation(high=n),
+    )
+
+
 MEMBER_PROGRESS = AggregateView(
     name="member_progress",
     key="member_id",
-    description="What a member began lately, and what they rated: a rating is given after watching.",
+    description="What a member began, how far they came, and what they rated, which comes after watching.",
     owner="matinee",
-    types=(EventType.PLAY, EventType.RATE),
-    aggregates=tuple(
+    types=(EventType.PLAY, EventType.STOP, EventType.RATE),
+    aggregates=(
+        _listed(
+            "played_title_ids",
+            Function.LAST_N_DISTINCT,
+            "title_id",
+            EventType.PLAY,
+            20,
+            "distinct titles played",
+        ),
+        _listed(
+            "rated_title_ids",
+            Function.LAST_N_DISTINCT,
+            "title_id",
+            EventType.RATE,
+            50,
+            "distinct titles rated",
+        ),
+        _listed("stopped_title_ids", Function.LAST_N, "title_id", EventType.STOP, 50, "titles stopped"),
+        _listed(
+            "stopped_s", Function.LAST_N, "value", EventType.STOP, 50, "seconds watched, one for each stop"
+        ),
+    ),
+)
+
+TITLE_PROGRESS = AggregateView(
+    name="title_progress",
+    key="title_id",
+    description="How long members watch a title.",
+    owner="matinee",
+    types=(EventType.STOP,),
+    aggregates=(
         Aggregate(
-            name=name,
-            function=Function.LAST_N_DISTINCT,
-            column="title_id",
-            n=n,
-            types=(kind,),
+            name="longest_s",
+            function=Function.MAX,
+            column="value",
+            types=(EventType.STOP,),
             window=Window.unbounded(),
-            description=f"The last {n} distinct titles {done}, oldest first.",
-            expect=Expectation(high=n),
-        )
-        for name, kind, n, done in (
-            ("played_title_ids", EventType.PLAY, 20, "played"),
-            ("rated_title_ids", EventType.RATE, 50, "rated"),
-        )
+            description="The most seconds anyone watched it at a time; null where no stop tells.",
+            expect=Expectation(low=0),
+        ),
+        Aggregate(
+            name="stops",
+            function=Function.COUNT,
+            types=(EventType.STOP,),
+            window=Window.unbounded(),
+            description="How often it was stopped.",
+            expect=Expectation(low=0),
+        ),
     ),
 )
 
@@ -187,3 +235,4 @@ TITLE_ENGAGEMENT = AggregateView(
 member_engagement = feast_view(MEMBER_ENGAGEMENT)
 member_progress = feast_view(MEMBER_PROGRESS)
 title_engagement = feast_view(TITLE_ENGAGEMENT)
+title_progress = feast_view(TITLE_PROGRESS)

@@ -1,6 +1,6 @@
 """Feature services: what each reader is promised. A model version pins the service it was trained on."""
 
-from aggregates import member_engagement, member_progress, title_engagement
+from aggregates import member_engagement, member_progress, title_engagement, title_progress
 from feast import FeatureService
 from views import member_activity, member_affinity, member_watched, title_content, title_popularity
 
@@ -29,6 +29,14 @@ serving = FeatureService(
     name="serving",
     features=[member_activity, member_watched, member_affinity, member_progress],
     description="All that an answer to a member reads.",
+    owner="matinee",
+    tags=_TAGS,
+)
+
+progress = FeatureService(
+    name="progress",
+    features=[title_progress],
+    description="How long titles are watched: what a replica's copy tells finished titles by.",
     owner="matinee",
     tags=_TAGS,
 )

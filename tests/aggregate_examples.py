@@ -44,6 +44,8 @@ def any_aggregate(draw, name, types):
     function = draw.choice(list(Function))
     if function in NUMERIC:
         columns = NUMERIC_COLUMNS
+    elif function is Function.LAST_N:
+        columns = (*NUMERIC_COLUMNS, *TEXT_COLUMNS)
     elif function in (Function.COUNT, Function.DECAYED_COUNT):
         columns = ("", *NUMERIC_COLUMNS, *TEXT_COLUMNS)
     else:

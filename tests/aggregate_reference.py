@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from matinee.features import exact
-from matinee.schema import Function
+from matinee.schema import NUMERIC_COLUMNS, Function
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -78,7 +78,7 @@ def value(aggregate, events, time):
         event
         for event in events
         if (not aggregate.types or event["type"] in aggregate.types)
-        and (not column or event.get(column) is not None)
+        and (not column or event.get(column) is not None or _lists_numbers(aggregate))
     ]
     mine = sorted(_in_window(aggregate.window, mine, time), key=_order)
     function = aggregate.function
@@ -103,6 +103,8 @@ def value(aggregate, events, time):
         if function is Function.DECAYED_COUNT:
             return total / exact.DECAY_UNIT
         return total / exact.DECAY_UNIT / exact.UNIT
+    if _lists_numbers(aggregate):
+        return [_units(event.get(column) or 0.0) / exact.UNIT for event in mine][-aggregate.n :]
     texts = [event[column] for event in mine]
     if function is Function.LAST_N:
         return texts[-aggregate.n :]
@@ -118,6 +120,10 @@ def value(aggregate, events, time):
         ranks[int(register)] = max(ranks.get(int(register), 0), int(rank))
     held = np.array(list(ranks.values()), np.int64)
     return int(exact.cardinality(held, np.zeros(len(held), np.int64), 1)[0])
+
+
+def _lists_numbers(aggregate):
+    return aggregate.function is Function.LAST_N and aggregate.column in NUMERIC_COLUMNS
 
 
 def _counted(view, events):

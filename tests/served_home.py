@@ -87,7 +87,8 @@ def register_versions(settings: Settings) -> None:
 def write_features(settings: Settings) -> None:
     """Put every member's rows into the online store, as the stream would.
 
-    Members of even numbers played their last two titles, and rated the earlier one.
+    Members of even numbers played their last three titles: they rated the first, and watched the second for
+    an hour, as long as anyone, and the last for ten minutes. Nothing is known of title t5.
     """
     from matinee.features.store import FeatureStore
     from matinee.features.transforms import MEMBER_ACTIVITY, MEMBER_AFFINITY, MEMBER_WATCHED
@@ -109,8 +110,17 @@ def write_features(settings: Settings) -> None:
     columns = [members, pa.array([list(GENRES)] * MEMBERS), pa.array([[3.0, 4.0, 3.0]] * MEMBERS), time]
     store.write_online("member_affinity", pa.table(columns, schema=MEMBER_AFFINITY))
     even = [f"m{i}" for i in range(0, MEMBERS, 2)]
-    begun = [[f"t{title}" for title in titles[-2:]] for titles in watched()[::2]]
-    rated = [titles[:1] for titles in begun]
-    columns = {"member_id": even, "played_title_ids": begun, "rated_title_ids": rated}
-    columns["event_timestamp"] = time[: len(even)]
+    begun = [[f"t{title}" for title in titles[-3:]] for titles in watched()[::2]]
+    columns = {
+        "member_id": even,
+        "played_title_ids": begun,
+        "rated_title_ids": [titles[:1] for titles in begun],
+        "stopped_title_ids": [titles[1:] + titles[1:] for titles in begun],
+        "stopped_s": [[1800.0, 0.0, 1800.0, 600.0]] * len(even),
+        "event_timestamp": time[: len(even)],
+    }
     store.write_online("member_progress", pa.table(columns))
+    titles = [f"t{i}" for i in range(TITLES) if i != 5]
+    stops = {"longest_s": [3600.0] * len(titles), "stops": [9] * len(titles)}
+    times = pa.array([last] * len(titles), pa.int64()).cast(TIMESTAMP)
+    store.write_online("title_progress", pa.table({"title_id": titles, **stops, "event_timestamp": times}))

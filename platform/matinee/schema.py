@@ -317,7 +317,8 @@ class Function(StrEnum):
     MAX = "max"
     """Of a numeric column, kept in millionths (UNIT): exact in any order."""
     LAST_N = "last_n"
-    """The n latest values of a text column, oldest first."""
+    """The n latest values of a text column, oldest first. Of a numeric one a null stands as 0, so that lists
+    of title_id and of value over the same events go together."""
     LAST_N_DISTINCT = "last_n_distinct"
     """The n values of a text column that came latest, each at its latest event, oldest first."""
     COUNT_DISTINCT = "count_distinct"
@@ -447,6 +448,8 @@ class Aggregate:
 
     def __post_init__(self) -> None:
         accepted: tuple[str, ...] = NUMERIC_COLUMNS if self.function in _NUMERIC else TEXT_COLUMNS
+        if self.function is Function.LAST_N:
+            accepted = (*NUMERIC_COLUMNS, *TEXT_COLUMNS)
         if self.function in _PLAIN:
             accepted = ("", *NUMERIC_COLUMNS, *TEXT_COLUMNS)
         if self.column not in accepted:
@@ -464,7 +467,7 @@ class Aggregate:
     def type(self) -> pa.DataType:
         """Of its values. Counts are never null; means, minima and maxima are where nothing counted."""
         if self.function in _LISTS:
-            return pa.list_(pa.string())
+            return pa.list_(pa.float64() if self.column in NUMERIC_COLUMNS else pa.string())
         if self.function in (Function.COUNT, Function.COUNT_DISTINCT, Function.APPROX_DISTINCT):
             return pa.int64()
         return pa.float64()

@@ -70,7 +70,7 @@ class Bench:
         self._producer.send_wait(topic, ["m"] * len(messages), messages, 5.0)
 
     def until(self, rollout: Rollout, done: Callable[[Rollout], bool], meanwhile: Any = None) -> Rollout:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 40
         while not done(found := self.rollouts.get(rollout.id)):
             assert time.monotonic() < deadline, found
             if meanwhile:
@@ -195,3 +195,20 @@ def test_what_cannot_be_rolled_out_is_refused(bench: Bench) -> None:
         bench.propose(LONG, "home", candidate="99")
     with pytest.raises(InvalidInput, match=r"set canary\.prometheus"):
         bench.propose(LONG.model_copy(update={"queries": {"errors": "up"}}), "home")
+
+
+def test_a_broker_that_is_gone_for_long_ends_it(tmp_path: Path) -> None:
+    settings = load_settings({"home": str(tmp_path / "home")}, environment={})
+    served_home.register_versions(settings)
+    broker = LocalBroker(tmp_path / "log")
+    bench = Bench(settings, broker.start())
+    ensure_topics(settings.kafka, bench.bootstrap)
+    controller = Controller(settings, bench.bootstrap)
+    asked = bench.propose(LONG.model_copy(update={"blind_s": 1.0}), "blind")
+    bench.until(asked, lambda found: found.state is not None)
+    broker.stop()
+    ended = bench.until(asked, lambda found: not found.live)
+    controller.stop()
+    bench.close()
+    assert ended.status == ROLL_BACK
+    assert "nothing could be read for" in ended.decisions[-1].reason

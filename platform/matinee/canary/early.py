@@ -4,12 +4,12 @@ Every test here is anytime-valid: the chance that it ever aborts a canary that d
 `alpha`, however often one looks. Each is a function of cumulative statistics, so the state of a canary is a
 row. The two sides' exposure must grow in a fixed proportion, as when a split draws the side of each member.
 
-Rates and counts: given an event, the side it fell on is a draw of known odds, so the number of events on the
-canary's side is tested by a mixture of likelihood ratios (Lindon and Malek, Anytime-valid inference for
-multinomial count data, 2022). Means: a one-sided Gaussian mixture over the standardised difference, an
-asymptotic confidence sequence (Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas, 2024). Quantiles: the events
-beyond the baseline's quantile, wherever in a time-uniform band that lies (Howard and Ramdas, Sequential
-estimation of quantiles with applications to A/B testing and best-arm identification, 2022).
+Counts: given an event, the side it fell on is a draw of known odds, so the number of events on the canary's
+side is tested by a mixture of likelihood ratios (Lindon and Malek, Anytime-valid inference for multinomial
+count data, 2022). Means: a one-sided Gaussian mixture over the standardised difference, an asymptotic
+confidence sequence (Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas, 2024). Rates: both. Quantiles: the
+events beyond the baseline's quantile, wherever in a time-uniform band that lies (Howard and Ramdas,
+Sequential estimation of quantiles with applications to A/B testing and best-arm identification, 2022).
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ from matinee.errors import InvalidInput
 from matinee.schema import Decision
 
 Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
 Counts = npt.NDArray[np.int64]
 Kind = Literal["rate", "count", "mean", "quantile"]
 Harm = Literal["increase", "decrease"]
 
-SCALES = (10.0, 300.0, 10_000.0)
+SCALES = (2.0, 100.0, 5_000.0)
 """The mixtures expect effects of as many standard errors as so many observations have: large effects are
 found within tens of observations, small ones within tens of thousands."""
 BAND = 0.2
@@ -39,6 +40,8 @@ _CELLS = 64
 """Stretches that a quantile's band is searched in."""
 LEAST = 50
 """Observations a side before a mean is tested: its test is asymptotic."""
+_MOST = 1e6
+"""Times what is allowed: beyond, a bound is not searched for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +128,10 @@ class Values:
         count = np.searchsorted(self.values, limits, "right")
         return count, count
 
+    def at(self, quantile: float) -> float:
+        """The value that so large a share is not above."""
+        return float(self.values[int(np.ceil(self.n * quantile)) - 1])
+
     def between(self, low: int, high: int) -> Floats:
         """Points from one where at most `low` values are below to one that at least `high` are not above."""
         return self.values[low:high]
@@ -148,6 +155,10 @@ class Histogram:
         sure = np.searchsorted(self.edges, limits, "right") - 1
         least = np.where(sure >= 0, below[sure], 0)
         return least, below[np.minimum(np.searchsorted(self.edges, limits), len(below) - 1)]
+
+    def at(self, quantile: float) -> float:
+        """As `Values.at`."""
+        return float(self.edges[np.searchsorted(self._below(), np.ceil(self.n * quantile))])
 
     def between(self, low: int, high: int) -> Floats:
         """As `Values.between`."""
@@ -178,11 +189,9 @@ def watch(limit: Limit, baseline: Evidence, canary: Evidence) -> Decision:
     """
     match limit.kind, baseline, canary:
         case "rate", Rate(), Rate():
-            found = _events(limit, baseline.successes, baseline.trials, canary.successes, canary.trials)
-            seen = baseline.trials + canary.trials
+            found, seen = _rate(limit, baseline, canary), baseline.trials + canary.trials
         case "count", Count(), Count():
-            found = _events(limit, baseline.count, baseline.exposure, canary.count, canary.exposure)
-            seen = baseline.count + canary.count
+            found, seen = _count(limit, baseline, canary), baseline.count + canary.count
         case "mean", Moments(), Moments():
             found, seen = _mean(limit, baseline, canary), baseline.n + canary.n
         case "quantile", Values() | Histogram(), Values() | Histogram():
@@ -253,8 +262,7 @@ class _Found:
     harmful: bool
 
 
-def _nothing(allowed: float) -> _Found:
-    return _Found(value=np.nan, bound=np.nan, limit=allowed, harmful=False)
+_NOTHING = _Found(value=np.nan, bound=np.nan, limit=np.nan, harmful=False)
 
 
 def log_e_events(more: npt.ArrayLike, rest: npt.ArrayLike, share: npt.ArrayLike) -> Floats:
@@ -276,6 +284,33 @@ def log_e_events(more: npt.ArrayLike, rest: npt.ArrayLike, share: npt.ArrayLike)
     return np.asarray(logsumexp(np.stack(parts), axis=0) - np.log(len(SCALES)))
 
 
+def log_e_rates(
+    more: npt.ArrayLike,
+    trials: npt.ArrayLike,
+    rest: npt.ArrayLike,
+    other_trials: npt.ArrayLike,
+    factor: npt.ArrayLike = 1.0,
+) -> Floats:
+    """Log of the evidence that one rate is above `factor` times another.
+
+    The mean of two: of the events alone, which is exact, and, once both sides have `LEAST` successes and
+    failures, of the difference of the rates, which also knows how many trials had no event.
+
+    Args:
+        more: successes among `trials` of the one; `rest` among `other_trials` of the other.
+    """
+    more, trials, rest, other_trials, factor = (
+        np.asarray(each, np.float64) for each in (more, trials, rest, other_trials, factor)
+    )
+    events = log_e_events(more, rest, factor * trials / (factor * trials + other_trials))
+    one, other = more / trials, rest / other_trials
+    error = np.sqrt(one * (1 - one) / trials + factor**2 * other * (1 - other) / other_trials)
+    fewest = np.minimum(np.minimum(more, trials - more), np.minimum(rest, other_trials - rest))
+    z = np.divide(one - factor * other, error, out=np.zeros(np.shape(error)), where=error > 0)
+    normal = log_e_normal(z, trials * other_trials / (trials + other_trials))
+    return np.asarray(np.logaddexp(events, np.where(fewest >= LEAST, normal, -np.inf)) - np.log(2))
+
+
 def log_e_normal(z: npt.ArrayLike, n: npt.ArrayLike) -> Floats:
     """Log of the evidence that a mean is above zero.
 
@@ -291,32 +326,52 @@ def log_e_normal(z: npt.ArrayLike, n: npt.ArrayLike) -> Floats:
     return np.asarray(logsumexp(np.stack(parts), axis=0) - np.log(len(SCALES)))
 
 
-def _events(limit: Limit, base: int, base_exposure: float, events: int, exposure: float) -> _Found:
-    """The ratio of the canary's rate to the baseline's."""
+def _rate(limit: Limit, baseline: Rate, canary: Rate) -> _Found:
+    if not (baseline.trials and canary.trials and baseline.successes + canary.successes):
+        return _NOTHING
+    sides = (canary, baseline) if limit.sign > 0 else (baseline, canary)
+    more, rest = ((side.successes, side.trials) for side in sides)
+    return _ratio(
+        limit,
+        canary.successes / canary.trials,
+        baseline.successes / baseline.trials,
+        lambda factors: log_e_rates(*more, *rest, factors) >= _needed(limit.alpha),
+    )
+
+
+def _count(limit: Limit, baseline: Count, canary: Count) -> _Found:
+    if not (baseline.exposure and canary.exposure and baseline.count + canary.count):
+        return _NOTHING
+    more, rest = (canary, baseline) if limit.sign > 0 else (baseline, canary)
+
+    def proven(factors: Floats) -> Bools:
+        share = factors * more.exposure / (factors * more.exposure + rest.exposure)
+        return log_e_events(more.count, rest.count, share) >= _needed(limit.alpha)
+
+    return _ratio(limit, canary.count / canary.exposure, baseline.count / baseline.exposure, proven)
+
+
+def _ratio(limit: Limit, ours: float, theirs: float, proven: Callable[[Floats], Bools]) -> _Found:
+    """What is found of a ratio of the canary's to the baseline's.
+
+    Args:
+        proven: whether harm is beyond each of some factors (of a decrease: beyond one part in so many).
+    """
     allowed = 1 + limit.sign * limit.tolerance
-    if not (base_exposure and exposure and base + events):
-        return _nothing(allowed)
-    odds = exposure / base_exposure
-    share = allowed * odds / (1 + allowed * odds)
-    more, rest = (events, base) if limit.sign > 0 else (base, events)
-    share = share if limit.sign > 0 else 1 - share
-
-    def doubted(chance: Floats) -> npt.NDArray[np.bool_]:
-        return log_e_events(more, rest, chance) >= _needed(limit.alpha)
-
-    harmful = bool(doubted(np.array([share]))[0])
-    least = _last(doubted, *((share, more / (more + rest)) if harmful else (0.0, share)))
-    with np.errstate(divide="ignore"):
-        bound = np.divide(least, 1 - least) if limit.sign > 0 else np.divide(1 - least, least)
-        ratio = np.divide(events, base)
-    return _Found(value=float(ratio / odds), bound=float(bound / odds), limit=allowed, harmful=harmful)
+    factor = allowed**limit.sign
+    harmful = bool(proven(np.array([factor]))[0])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value = np.float64(ours) / theirs
+        seen = min(float(value**limit.sign), _MOST * factor)
+        found = np.float64(_last(proven, *((factor, max(factor, seen)) if harmful else (0.0, factor))))
+        return _Found(value=float(value), bound=float(found**limit.sign), limit=allowed, harmful=harmful)
 
 
 def _mean(limit: Limit, baseline: Moments, canary: Moments) -> _Found:
     weight = limit.sign * limit.tolerance * np.sign(baseline.mean)
     allowed = float(baseline.mean * (1 + weight))
     if min(baseline.n, canary.n) < LEAST:
-        return _nothing(allowed)
+        return _NOTHING
     error = np.sqrt(canary.variance / canary.n + (1 + weight) ** 2 * baseline.variance / baseline.n)
     n = canary.n * baseline.n / (canary.n + baseline.n)
     most = np.sqrt(2 * (_needed(limit.alpha) + n))
@@ -333,16 +388,15 @@ def _quantile(limit: Limit, baseline: Values | Histogram, canary: Values | Histo
     evidence is the least over a band that holds it but for a part of alpha.
     """
     assert limit.quantile is not None
-    allowed = 1 + limit.sign * limit.tolerance
     low, high = band(baseline.n, limit.quantile, limit.alpha * BAND)
     if low < 0 or high > baseline.n or not canary.n:
-        return _nothing(allowed)
+        return _NOTHING
     points = baseline.between(low, high)
     points = points[np.linspace(0, len(points) - 1, min(len(points), _CELLS + 1)).astype(np.intp)]
     starts, ends = (points[:-1], points[1:]) if len(points) > 1 else (points, points)
     share = canary.n / (canary.n + baseline.n)
 
-    def proven(factors: Floats) -> npt.NDArray[np.bool_]:
+    def proven(factors: Floats) -> Bools:
         if limit.sign > 0:
             more = canary.n - canary.up_to(ends * factors[:, None])[1]
             rest = baseline.n - baseline.up_to(starts)[0]
@@ -353,17 +407,7 @@ def _quantile(limit: Limit, baseline: Values | Histogram, canary: Values | Histo
         least = log_e_events(more, rest, share).min(axis=1)
         return np.asarray(least >= _needed(limit.alpha * (1 - BAND)))
 
-    ours, theirs = (
-        side.between(int(np.ceil(side.n * limit.quantile)) - 1, int(np.ceil(side.n * limit.quantile)))[-1]
-        for side in (canary, baseline)
-    )
-    value = float(np.divide(ours, theirs))
-    factor = allowed**limit.sign
-    harmful = bool(proven(np.array([factor]))[0])
-    found = _last(proven, *((factor, max(factor, value**limit.sign)) if harmful else (0.0, factor)))
-    with np.errstate(divide="ignore"):
-        bound = found if limit.sign > 0 else float(np.divide(1, found))
-    return _Found(value=value, bound=bound, limit=allowed, harmful=harmful)
+    return _ratio(limit, canary.at(limit.quantile), baseline.at(limit.quantile), proven)
 
 
 def band(n: int, quantile: float, alpha: float) -> tuple[int, int]:
@@ -386,7 +430,7 @@ def _fewest(n: int, share: float, alpha: float) -> int:
     return low
 
 
-def _last(holds: Callable[[Floats], npt.NDArray[np.bool_]], low: float, high: float) -> float:
+def _last(holds: Callable[[Floats], Bools], low: float, high: float) -> float:
     """The end of the stretch from `low` in which something holds, to a millionth of the way to `high`."""
     for _ in range(4):
         grid = np.linspace(low, high, 33)

@@ -87,6 +87,8 @@ class Plan(Part):
     """Length of one sample of a metric; also how often the judge is asked once a step is ripe."""
     settle_s: float = Field(1800.0, ge=0)
     """How long after an exposure what came of it still counts."""
+    blind_s: float = Field(300.0, gt=0)
+    """How long a rollout goes on while the topics cannot be read; then it is rolled back."""
     max_s: float = Field(7 * 86_400.0, gt=0)
     """The longest a rollout runs."""
     actions: Actions = Actions()

@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from matinee.canary.judge import Samples, judge
-from matinee.canary.plan import CONTINUE, HOLD, PROMOTE, WAIT, Measured, Plan, decide, ripe
+from matinee.canary.plan import CONTINUE, HOLD, PROMOTE, ROLL_BACK, WAIT, Measured, Plan, decide, ripe
 from matinee.canary.prometheus import query_range
 from matinee.canary.report import write_report
 from matinee.canary.store import CONTROLLER, START, STOP, Decided, Rollout, Rollouts
 from matinee.canary.tally import Tally
 from matinee.config import Settings
-from matinee.errors import InvalidInput, MatineeError, NotFound
+from matinee.errors import InvalidInput, MatineeError, NotFound, Unavailable
 from matinee.registry.mlflow import CHAMPION, Registry
 from matinee.schema import Decision
 from matinee.serving.place import Rules
@@ -153,6 +153,7 @@ class Controller:
         self._rollouts = Rollouts(settings)
         self._splits = Splits(settings)
         self._watches: dict[int, Watch] = {}
+        self._seen: dict[int, float] = {}
         self._problems: dict[int, str] = {}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="rollouts", daemon=True)
@@ -212,11 +213,16 @@ class Controller:
         if rollout.end:
             self._finish(rollout, rollout.end)
             return
-        watch = self._watches.get(rollout.id)
-        if watch is None:
-            watch = self._watches[rollout.id] = self._begin(rollout)
-            rollout = self._rollouts.get(rollout.id)
-        watch.read()
+        try:
+            watch = self._watches.get(rollout.id)
+            if watch is None:
+                watch = self._watches[rollout.id] = self._begin(rollout)
+                rollout = self._rollouts.get(rollout.id)
+            watch.read()
+            self._seen[rollout.id] = time.monotonic()
+        except Unavailable as failure:
+            self._blind(rollout, failure)
+            raise
         state, plan, measured = rollout.state, rollout.plan, watch.measured()
         if state is None:
             return
@@ -241,6 +247,17 @@ class Controller:
             self._deal(rollout)
             self._rollouts.keep(rollout, watch.to_json())
         self._report(rollout, decided, watch)
+
+    def _blind(self, rollout: Rollout, failure: Unavailable) -> None:
+        """Nobody sees what members do: for long, that ends a rollout."""
+        blind_s = time.monotonic() - self._seen.setdefault(rollout.id, time.monotonic())
+        if rollout.state and blind_s > rollout.plan.blind_s:
+            decision = Decision(
+                action=ROLL_BACK, reason=f"nothing could be read for {blind_s:.0f} s: {failure}"
+            )
+            rollout = self._rollouts.decide(rollout, decision)
+            assert rollout.end is not None
+            self._finish(rollout, rollout.end)
 
     def _report(self, rollout: Rollout, decided: Decided, watch: Watch) -> None:
         """Write the page of a decision, of what the judge makes of everything so far."""

@@ -218,7 +218,8 @@ class _Source:
             mask: Mask | None = None
             if aggregate.types:
                 mask = _among(*self.text("type"), aggregate.types)
-            valid = self._columns.valid(aggregate.column) if aggregate.column else None
+            _, column = selection
+            valid = self._columns.valid(column) if column else None
             if valid is not None:
                 valid = self._taken(valid)
                 mask = valid if mask is None else mask & valid
@@ -311,7 +312,9 @@ class _Items:
 
 
 def _selection(aggregate: Aggregate) -> tuple[Any, str]:
-    return frozenset(aggregate.types), aggregate.column
+    """The types an aggregate sees, and the column that must not be null."""
+    lists_numbers = aggregate.function is Function.LAST_N and aggregate.column in NUMERIC_COLUMNS
+    return frozenset(aggregate.types), "" if lists_numbers else aggregate.column
 
 
 def _part(source: _Source, aggregate: Aggregate, name: str) -> Integers:
@@ -600,9 +603,16 @@ def _size(aggregate: Aggregate) -> int:
 
 
 def _seen(source: _Source, aggregate: Aggregate) -> tuple[Integers, Integers, Integers, pa.Array]:
-    """Key, text and time of the events that an aggregate of a text column sees, and the texts."""
+    """Key, text and time of the events that an aggregate of a text column sees, and the texts.
+
+    Of a numeric column the numbers stand for the texts, one an event.
+    """
     mask = source.selected(aggregate)
-    text, texts = source.text(aggregate.column)
+    if aggregate.column in NUMERIC_COLUMNS:
+        texts = pa.array(exact.from_units(source.units(aggregate.column)))
+        text = np.arange(len(texts))
+    else:
+        text, texts = source.text(aggregate.column)
     if mask is None:
         return source.key, text, source.time, texts
     return source.key[mask], text[mask], source.time[mask], texts

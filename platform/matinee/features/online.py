@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,8 +30,8 @@ class MemberState:
         watched_times: microseconds of each of those first watches.
         features: dense values by name, as `vectors.member_vector` orders and rounds them.
         event_time: the member's latest event of any type, microseconds.
-        begun_title_ids: titles played lately and not rated, the latest first. How far each was watched
-            is in no feature: a title that was watched to its end and not rated is among them.
+        begun: titles played lately and not rated, the latest first, with the seconds watched since they were
+            first among the last stops.
     """
 
     member_id: str
@@ -38,7 +39,7 @@ class MemberState:
     watched_times: Sequence[int]
     features: Mapping[str, float]
     event_time: int
-    begun_title_ids: Sequence[str] = ()
+    begun: Sequence[tuple[str, float]] = ()
 
 
 class OnlineReader:
@@ -114,7 +115,7 @@ class OnlineReader:
             watched_times=found.get("watched_times") or [],
             features=features,
             event_time=found["last_event_time"],
-            begun_title_ids=_begun(found),
+            begun=_begun(found),
         )
 
     def check(self) -> None:
@@ -126,9 +127,15 @@ class OnlineReader:
         self.raw("")
 
 
-def _begun(found: Mapping[str, Any]) -> list[str]:
+def _begun(found: Mapping[str, Any]) -> list[tuple[str, float]]:
     rated = set(found.get("rated_title_ids") or ())
-    return [title_id for title_id in reversed(found.get("played_title_ids") or ()) if title_id not in rated]
+    seconds: Counter[str] = Counter()
+    for title_id, each in zip(
+        found.get("stopped_title_ids") or (), found.get("stopped_s") or (), strict=True
+    ):
+        seconds[title_id] += each
+    played = reversed(found.get("played_title_ids") or ())
+    return [(title_id, float(seconds[title_id])) for title_id in played if title_id not in rated]
 
 
 def _number(value: float | None) -> float:

@@ -15,10 +15,12 @@ from matinee.serving.home import Layout, Member, Row
 from matinee.serving.ladder import CACHED
 from matinee.serving.rank import Filters
 from matinee.serving.recommender import COLD, PERSONAL, Answer, Known, Request, Scored
-from matinee.serving.trends import Trend
+from matinee.serving.trends import Column, TitleColumns
 from matinee.serving.versions import Live
 
 DAY_US = 86_400_000_000
+FINISHED = 0.9
+"""Share of the longest watch of a title from which on it counts as watched to its end."""
 
 _AFFINITY = "affinity["
 
@@ -80,22 +82,19 @@ class HomeAnswer:
     features: Mapping[str, float] = field(default_factory=dict)
 
 
-def page_of(request: HomeRequest, scored: Scored, trend: Trend | None) -> HomePage:
-    """Compose a page from scores.
-
-    Args:
-        trend: of the version's titles, float32 [titles]; None where unknown.
-    """
+def page_of(request: HomeRequest, scored: Scored, titles: TitleColumns) -> HomePage:
+    """Compose a page from scores and what is known of titles lately."""
     known = scored.known
     version = known.version
+    longest = titles.longest(version)
     rows = home.compose(
         scored.scores,
         version.titles.allowed(request.filters),
-        _member(known),
+        _member(known, longest),
         version.columns,
         request.layout,
         today=known.time // DAY_US,
-        trend=trend,
+        trend=titles.trend(version),
     )
     return HomePage(
         member_id=known.member_id,
@@ -111,7 +110,7 @@ def page_of(request: HomeRequest, scored: Scored, trend: Trend | None) -> HomePa
     )
 
 
-def _member(known: Known) -> Member:
+def _member(known: Known, longest: Column | None) -> Member:
     state = known.state
     if state is None:
         return Member(watched=known.watched)
@@ -121,7 +120,12 @@ def _member(known: Known) -> Member:
         if name.startswith(_AFFINITY) and value > 0
     }
     positions = known.version.bundle.positions
-    begun = [positions[title_id] for title_id in state.begun_title_ids if title_id in positions]
+    begun = [
+        positions[title_id]
+        for title_id, seconds in state.begun
+        if title_id in positions
+        and not (longest is not None and seconds >= FINISHED * longest[positions[title_id]])
+    ]
     return Member(watched=known.watched, begun=begun, affinity=affinity)
 
 
@@ -157,7 +161,7 @@ def _words(row: Row, names: Sequence[str]) -> tuple[str, str]:
     """A row's title, and why it is on the page."""
     match row.kind:
         case home.CONTINUE:
-            return "Continue Watching", "Played lately and not rated since"
+            return "Continue Watching", "Begun lately, and neither watched to the end nor rated"
         case home.TOP:
             return "Top Picks", "What this member is most likely to watch next"
         case home.BECAUSE:

@@ -147,6 +147,12 @@ def check_segment(segment: str) -> None:
         )
 
 
+def asks_features(segment: str) -> bool:
+    """Whether a segment asks what the feature store knows, not only what the request says."""
+    parts = _SEGMENT.fullmatch(segment)
+    return parts is None or parts["sign"] != "="
+
+
 def holds(segment: str, traits: Mapping[str, str | float]) -> bool:
     """Whether a member with these traits is in a segment; an unknown trait is in none."""
     parts = _SEGMENT.fullmatch(segment)

@@ -21,12 +21,12 @@ from matinee.models.base import Query, Scores
 from matinee.schema import Features, Ranking
 from matinee.serving import rank
 from matinee.serving.batches import Batches, joined
-from matinee.serving.place import NEW
+from matinee.serving.place import NEW, asks_features
 from matinee.serving.rank import Filters
 from matinee.serving.served import ServedLog
 from matinee.serving.shadow import Shadows
 from matinee.serving.titles import TitleFeatures
-from matinee.serving.trends import Trends
+from matinee.serving.trends import TitleColumns
 from matinee.serving.versions import Live, LiveVersions
 
 T = TypeVar("T")
@@ -148,7 +148,7 @@ class Recommender:
         self._versions = LiveVersions(settings)
         self._shadows = Shadows(shadows.put) if shadows else None
         self.titles = TitleFeatures(settings)
-        self.trends = Trends(self.titles)
+        self.columns = TitleColumns(self.titles)
 
     def start(self) -> None:
         """Load what is live, follow changes from now on, and open the feature store if it is there."""
@@ -195,24 +195,31 @@ class Recommender:
         return self._read(lambda reader: reader.raw(member_id)) or None
 
     def assigned(
-        self, member_id: str, surface: str, context: Mapping[str, str] | None = None
+        self,
+        member_id: str,
+        surface: str,
+        context: Mapping[str, str] | None = None,
+        *,
+        ask_store: bool = True,
     ) -> tuple[str, Live]:
-        """The cell a member is in on a surface, and its version; quick.
+        """The cell a member is in on a surface, and its version; quick, but where segments ask for features.
 
         Args:
-            context: of the request, for segments; the member's features are read where there are any. None:
-                segments are left out.
+            context: of the request, for segments; None: segments are left out.
+            ask_store: whether the member's features are read for segments that ask for them.
 
         Raises:
             Unavailable: no version is live.
         """
         plan = self._versions.plan
-        asks = context is not None and plan.of(surface).segments
-        return plan.version(member_id, surface, self._traits(member_id, context or {}) if asks else {})
+        if context is None:
+            return plan.version(member_id, surface)
+        read = ask_store and self.places_by_features(surface)
+        return plan.version(member_id, surface, self._traits(member_id, context) if read else context)
 
-    def has_segments(self, surface: str) -> bool:
+    def places_by_features(self, surface: str) -> bool:
         """Whether features decide about members' cells on a surface, so that `assigned` reads them."""
-        return bool(self._versions.plan.of(surface).segments)
+        return any(map(asks_features, self._versions.plan.of(surface).segments))
 
     def recommend(self, request: Request) -> Answer:
         """Rank for a member. A store that does not answer gives a cold-start ranking, not an error.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TypeVar
 
 from matinee.config import Settings
@@ -35,7 +36,7 @@ FEATURES = "features"
 """The feature store, as the breaker knows it."""
 MODEL_UNAVAILABLE = "model_unavailable"
 
-PLACING_S = 0.1
+PLACING_S = 0.25
 """How long the features of a member are waited for where segments of a split ask for them."""
 PLACING_THREADS = 4
 
@@ -118,7 +119,7 @@ class Surfaces:
         """A ranking. Raises as `Recommender.recommend`."""
         start = time.perf_counter()
         self._check(request.k)
-        cell, version = self._recommender.assigned(request.member_id, request.surface)
+        cell, version = await self._assigned(request)
         rungs = self._rungs(
             request.member_id,
             request.surface,
@@ -151,7 +152,7 @@ class Surfaces:
             return again(page, known) if page else None
 
         def made(found: Scored) -> HomeAnswer:
-            page = page_of(request, found, self._recommender.trends.of(version))
+            page = page_of(request, found, self._recommender.columns)
             if cache is not None and page.fallback is None and page.reason != UNREAD:
                 cache.put(slot, page)
             return again(page, found.known)
@@ -216,16 +217,12 @@ class Surfaces:
         return ranking_of(page, request, version) if page else None
 
     async def _assigned(self, request: Request | HomeRequest) -> tuple[str, Live]:
-        """The member's cell and version; where the store does not answer in time, without segments."""
-        member_id, surface, context = request.member_id, request.surface, request.context
-        if not self._recommender.has_segments(surface):
-            return self._recommender.assigned(member_id, surface)
-        read = Rung(
-            name=LIVE,
-            key=FEATURES,
-            work=lambda _: self._recommender.assigned(member_id, surface, context),
-        )
-        unread = Rung(name=POPULAR, work=lambda _: self._recommender.assigned(member_id, surface))
+        """The member's cell and version; where the store does not answer in time, without their features."""
+        place = partial(self._recommender.assigned, request.member_id, request.surface, request.context)
+        if not self._recommender.places_by_features(request.surface):
+            return place(ask_store=False)
+        read = Rung(name=LIVE, key=FEATURES, work=lambda _: place())
+        unread = Rung(name=POPULAR, work=lambda _: place(ask_store=False))
         return await self._placing.climb([read, unread])
 
     def _check(self, k: int) -> None:

@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from matinee.errors import InvalidInput
-from matinee.serving.place import FORCED, NEW, Arm, Rules, Trial, check_segment, holds, place
+from matinee.serving.place import (
+    FORCED,
+    NEW,
+    Arm,
+    Rules,
+    Trial,
+    asks_features,
+    check_segment,
+    holds,
+    place,
+)
 
 MEMBERS = [f"m{i}" for i in range(400)]
 
@@ -117,6 +127,15 @@ def test_shares_count_everyone() -> None:
 def test_segments(segment: str, expected: bool) -> None:
     check_segment(segment)
     assert holds(segment, {"country": "SE", "plays_7d": 4.0, "affinity[Drama]": 0.5}) is expected
+
+
+def test_only_some_segments_ask_the_feature_store() -> None:
+    assert [asks_features(segment) for segment in ("country=SE", NEW, "plays_7d<5", "plays_7d>=5")] == [
+        False,
+        True,
+        True,
+        True,
+    ]
 
 
 @pytest.mark.parametrize("segment", ["", "old", "a=b=c", "plays<x", "=3", "plays<"])

@@ -13,6 +13,7 @@ import numpy as np
 from matinee.canary.judge.rows import Floats, Ints
 
 _EPSILON = float(np.finfo(np.float64).eps)
+_SWAPPED = np.array([[1], [2], [1]])
 
 
 def zeros(function: Callable[[Floats, Ints], Floats], low: Floats, high: Floats, tolerance: float) -> Floats:
@@ -29,42 +30,34 @@ def zeros(function: Callable[[Floats, Ints], Floats], low: Floats, high: Floats,
     at_low, at_high = function(low, every), function(high, every)
     found = np.where(at_low > 0, high, low)
     active = np.flatnonzero((at_low > 0) & (at_high < 0))
-    a, b, fa, fb = low[active], high[active], at_low[active], at_high[active]
-    c, fc = a, fa
+    points = np.stack([low, high, low])[:, active]
+    values = np.stack([at_low, at_high, at_low])[:, active]
     while True:
-        last = b - a
-        swap = np.abs(fc) < np.abs(fb)
-        a, b, c = np.where(swap, b, a), np.where(swap, c, b), np.where(swap, b, c)
-        fa, fb, fc = np.where(swap, fb, fa), np.where(swap, fc, fb), np.where(swap, fb, fc)
+        last = points[1] - points[0]
+        swap = np.flatnonzero(np.abs(values[2]) < np.abs(values[1]))
+        points[:, swap], values[:, swap] = points[_SWAPPED, swap], values[_SWAPPED, swap]
+        _, b, c = points
         least = 2 * _EPSILON * np.abs(b) + tolerance / 2
         half = (c - b) / 2
-        going = (np.abs(half) > least) & (fb != 0)
-        found[active[~going]] = b[~going]
-        if not going.any():
+        going = (np.abs(half) > least) & (values[1] != 0)
+        if not going.all():
+            found[active[~going]] = b[~going]
+            active, last, least, half = active[going], last[going], least[going], half[going]
+            points, values = points[:, going], values[:, going]
+        if not len(active):
             return found
-        active, a, b, c, fa, fb, fc, last, least, half = (
-            each[going] for each in (active, a, b, c, fa, fb, fc, last, least, half)
-        )
-        step = _step(a, b, c, fa, fb, fc, last, least, half)
-        a, fa = b, fb
-        b = b + np.where(np.abs(step) > least, step, np.copysign(least, half))
-        fb = function(b, active)
-        same = np.sign(fb) == np.sign(fc)
-        c, fc = np.where(same, a, c), np.where(same, fa, fc)
+        step = _step(points, values, last, least, half)
+        step = np.where(np.abs(step) > least, step, np.copysign(least, half))
+        points[0], values[0] = points[1], values[1]
+        points[1] += step
+        values[1] = function(points[1], active)
+        same = np.flatnonzero((values[1] > 0) == (values[2] > 0))
+        points[2, same], values[2, same] = points[0, same], values[0, same]
 
 
-def _step(
-    a: Floats,
-    b: Floats,
-    c: Floats,
-    fa: Floats,
-    fb: Floats,
-    fc: Floats,
-    last: Floats,
-    least: Floats,
-    half: Floats,
-) -> Floats:
-    """From `b`: by interpolation where that converges, else to the middle of the bracket."""
+def _step(points: Floats, values: Floats, last: Floats, least: Floats, half: Floats) -> Floats:
+    """From the middle of the three points: by interpolation where that converges, else half the bracket."""
+    (a, b, c), (fa, fb, fc) = points, values
     s, q, r = fb / fa, fa / fc, fb / fc
     linear = a == c
     p = np.where(linear, 2 * half * s, s * (2 * half * q * (q - r) - (b - a) * (r - 1)))
@@ -77,4 +70,4 @@ def _step(
         & (p < 1.5 * half * q - np.abs(least * q) / 2)
         & (p < np.abs(last * q) / 2)
     )
-    return np.divide(p, q, out=half.copy(), where=useful)
+    return np.asarray(np.divide(p, q, out=half.copy(), where=useful))

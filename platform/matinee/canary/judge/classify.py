@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
+import numpy.typing as npt
 
 from matinee.canary.judge.config import Metric
 from matinee.canary.judge.ranks import Ranks, Shift
-from matinee.canary.judge.rows import Bools, Floats, Ints, Rows, mean_ratio, outliers_iqr
+from matinee.canary.judge.rows import Bools, Floats, Ints, Rows, mean_ratio, outliers_iqr, pad
 from matinee.canary.judge.score import Label
 
 TOLERANCE = 0.25
@@ -43,18 +45,22 @@ class Classified:
     shift: Shift
 
 
-def prepare(metric: Metric, values: Floats) -> Floats:
-    """A sample as it is judged: missing values and outliers treated as the metric says.
+def prepare(metrics: Sequence[Metric], samples: Sequence[npt.NDArray[np.float64]]) -> Rows:
+    """Samples as they are judged: missing values and outliers treated as each metric says.
 
     Args:
-        values: float64 [n].
+        samples: float64 [n] a metric, NaN where a value is missing.
     """
-    missing = np.isnan(values)
-    if missing.any():
-        values = np.where(missing, 0.0, values) if metric.nan_strategy == "replace" else values[~missing]
-    if metric.outliers == "remove":
-        values = values[~outliers_iqr(values, metric.outlier_factor, reduce_sensitivity=True)]
-    return values
+    values, held = pad(samples)
+    zero = np.array([metric.nan_strategy == "replace" for metric in metrics], np.bool_)
+    if zero.any():
+        values[zero[:, None] & held & np.isnan(values)] = 0.0
+    for place, metric in enumerate(metrics):
+        if metric.outliers == "remove":
+            known = np.flatnonzero(~np.isnan(values[place]))
+            outlying = outliers_iqr(values[place, known], metric.outlier_factor, reduce_sensitivity=True)
+            values[place, known[outlying]] = np.nan
+    return Rows(values)
 
 
 class Rules:
@@ -67,11 +73,10 @@ class Rules:
     def __init__(self, metrics: Sequence[Metric], effect: Floats) -> None:
         self.up = np.array([metric.direction != "decrease" for metric in metrics], np.bool_)
         self.down = np.array([metric.direction != "increase" for metric in metrics], np.bool_)
-        sizes = [metric.effect for metric in metrics]
-        self.increased = ~(effect < [each.limit(each.allowed_increase) for each in sizes])
-        self.decreased = ~(effect > [each.limit(each.allowed_decrease) for each in sizes])
-        self.critically_increased = ~(effect < [each.limit(each.critical_increase) for each in sizes])
-        self.critically_decreased = ~(effect > [each.limit(each.critical_decrease) for each in sizes])
+        each = chain.from_iterable(metric.effect.limits() for metric in metrics)
+        limits = np.fromiter(each, np.float64, 4 * len(metrics)).reshape(-1, 4).T
+        self.increased, self.critically_increased = ~(effect < limits[0]), ~(effect < limits[2])
+        self.decreased, self.critically_decreased = ~(effect > limits[1]), ~(effect > limits[3])
 
 
 def classify(
@@ -99,7 +104,7 @@ def classify(
     found = ranks.shift(confidence, open_rows)
     shift = Shift(*(_spread(each, rows[open_rows], len(metrics)) for each in vars(found).values()))
     effect = np.ones(len(metrics))
-    effect[rows] = mean_ratio(here, there)
+    effect[rows] = mean_ratio(experiment, control)[rows]
     by_cles = np.array([metric.effect.measure == "cles" for metric in metrics], np.bool_) & compared
     if by_cles.any():
         by_rank = np.flatnonzero(by_cles)

@@ -22,7 +22,7 @@ _NO_EFFECT: Mapping[str, float] = {"meanRatio": 1.0, "cles": 0.5}
 
 @dataclass(frozen=True, kw_only=True)
 class EffectSize:
-    """How large a difference must be to count. A limit of None: that of no effect (see `limit`).
+    """How large a difference must be to count. A limit of None: see `limits`.
 
     Args:
         measure: "meanRatio", the experiment's mean over the control's; or "cles", how likely a value of the
@@ -37,9 +37,16 @@ class EffectSize:
     critical_increase: float | None = None
     critical_decrease: float | None = None
 
-    def limit(self, value: float | None) -> float:
-        """A limit, or the measure of no effect: 1 for the mean ratio, 0.5 for cles."""
-        return _NO_EFFECT[self.measure] if value is None else value
+    def limits(self) -> tuple[float, float, float, float]:
+        """Allowed increase and decrease, critical increase and decrease; by default the measure of no effect:
+        1 for the mean ratio, 0.5 for cles."""
+        none = _NO_EFFECT[self.measure]
+        return (
+            none if self.allowed_increase is None else self.allowed_increase,
+            none if self.allowed_decrease is None else self.allowed_decrease,
+            none if self.critical_increase is None else self.critical_increase,
+            none if self.critical_decrease is None else self.critical_decrease,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

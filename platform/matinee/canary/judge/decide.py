@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import isnan
 from typing import Literal
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy.typing as npt
 
 from matinee.canary.judge.classify import Classified, classify, label, prepare
 from matinee.canary.judge.config import CanaryConfig, Metric
-from matinee.canary.judge.rows import Rows, Summary, pad
+from matinee.canary.judge.rows import Rows, Summary
 from matinee.canary.judge.score import Label, Verdict, score, verdict
 from matinee.canary.judge.strict import beyond
 from matinee.errors import InvalidInput
@@ -97,17 +98,18 @@ def judge(
     if unknown:
         raise InvalidInput(f"samples of {min(unknown)}: canary {config.name} has no such metric")
     given = [samples.get(metric.name, _EMPTY) for metric in config.metrics]
-    infinite = [place for place, each in enumerate(given) if _infinite(each)]
-    for place in infinite:
-        given[place] = _EMPTY
-    control = _rows(config.metrics, [each.control for each in given])
-    experiment = _rows(config.metrics, [each.experiment for each in given])
+    control = prepare(config.metrics, [each.control for each in given])
+    experiment = prepare(config.metrics, [each.experiment for each in given])
+    infinite = np.isinf(np.concatenate([control.values, experiment.values], axis=1)).any(axis=1)
+    if infinite.any():
+        sides = (np.where(infinite[:, None], np.nan, side.values) for side in (control, experiment))
+        control, experiment = map(Rows, sides)
     found = classify(config.metrics, control, experiment, seed=seed, intervals=intervals)
     why: dict[int, str] = {}
     if mode == "strict":
         found, why = beyond(config.metrics, found)
     metrics = results(config.metrics, found, why)
-    for place in infinite:
+    for place in np.flatnonzero(infinite).tolist():
         critical = config.metrics[place].critical
         metrics[place] = replace(
             metrics[place], label="Error", critical=critical, reason="a value is infinite"
@@ -160,8 +162,11 @@ def _result(
 ) -> MetricJudgement:
     has_data = control.count > 0 and experiment.count > 0
     name = label(metric, high=high, low=low, has_data=has_data)
-    if compared:
-        reason = f"shift {estimate:.4g} [{least:.4g}, {most:.4g}], {metric.effect.measure} {effect:.4g}"
+    if compared and isnan(estimate):
+        reason = "no difference beyond chance"
+    elif compared:
+        size = "undefined" if isnan(effect) else f"{effect:.4g}"
+        reason = f"shift {estimate:.4g} [{least:.4g}, {most:.4g}], {metric.effect.measure} {size}"
     elif has_data:
         reason = "the same values on both sides"
     else:
@@ -179,14 +184,4 @@ def _result(
         control,
         experiment,
         metric.muted,
-    )
-
-
-def _infinite(samples: Samples) -> bool:
-    return bool(np.isinf(samples.control).any() or np.isinf(samples.experiment).any())
-
-
-def _rows(metrics: Sequence[Metric], values: Sequence[npt.NDArray[np.float64]]) -> Rows:
-    return Rows(
-        pad([prepare(m, np.asarray(each, np.float64)) for m, each in zip(metrics, values, strict=True)])
     )

@@ -48,6 +48,11 @@ class Rows:
         taken.values, taken.count = self.values[rows], self.count[rows]
         return taken
 
+    @property
+    def full(self) -> bool:
+        """Whether no row lacks a value."""
+        return bool((self.count == self.values.shape[1]).all())
+
     @cached_property
     def least(self) -> Floats:
         """Smallest values, float64 [rows]; NaN of an empty sample."""
@@ -61,15 +66,16 @@ class Rows:
     @cached_property
     def mean(self) -> Floats:
         """Arithmetic means, likewise."""
-        with np.errstate(invalid="ignore"):
-            return np.asarray(np.nansum(self.values, axis=1) / np.where(self.count, self.count, np.nan))
+        return self._moments[0]
 
     @cached_property
     def std(self) -> Floats:
         """Standard deviations over n - 1, likewise; 0 of one value."""
-        with np.errstate(invalid="ignore"):
-            squares = np.nansum((self.values - self.mean[:, None]) ** 2, axis=1)
-        return np.asarray(np.sqrt(squares / np.maximum(self.count - 1, 1)))
+        return np.asarray(np.sqrt(self._moments[1]))
+
+    @cached_property
+    def _moments(self) -> tuple[Floats, Floats]:
+        return moments(self.values, self.count)
 
     def quantile(self, share: float) -> Floats:
         """R's type 7: linear between the values around (n - 1) share, likewise."""
@@ -88,13 +94,22 @@ class Rows:
         return list(map(Summary, self.count.tolist(), *shown))
 
 
-def pad(samples: Sequence[npt.NDArray[Any]]) -> Floats:
-    """One-dimensional samples as rows of float64, filled with NaN."""
+def moments(values: Floats, count: Ints) -> tuple[Floats, Floats]:
+    """Means and variances over n - 1 of rows, NaN where there is no value; 0 is the variance of one."""
+    add = np.sum if (count == values.shape[1]).all() else np.nansum
+    with np.errstate(invalid="ignore"):
+        mean = add(values, axis=1) / np.where(count, count, np.nan)
+        return mean, add((values - mean[:, None]) ** 2, axis=1) / np.maximum(count - 1, 1)
+
+
+def pad(samples: Sequence[npt.NDArray[Any]]) -> tuple[Floats, Bools]:
+    """One-dimensional samples as rows of float64, filled with NaN; and where their own values are."""
     lengths = np.fromiter(map(len, samples), np.intp, len(samples))
     padded = np.full((len(samples), int(lengths.max(initial=0))), np.nan)
+    held = np.arange(padded.shape[1]) < lengths[:, None]
     if len(samples):
-        padded[np.arange(padded.shape[1]) < lengths[:, None]] = np.concatenate(samples)
-    return padded
+        padded[held] = np.concatenate(samples)
+    return padded, held
 
 
 def outliers_iqr(values: Floats, factor: float, *, reduce_sensitivity: bool = False) -> Bools:

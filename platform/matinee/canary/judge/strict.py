@@ -15,7 +15,7 @@ from scipy.special import ndtr, stdtr
 from matinee.canary.judge.classify import Classified, Rules
 from matinee.canary.judge.config import Metric
 from matinee.canary.judge.ranks import Ranks
-from matinee.canary.judge.rows import Bools, Floats, Rows
+from matinee.canary.judge.rows import Bools, Floats, Rows, moments
 
 SIDE = 0.015
 """Chance of a false alarm for each direction, at 100 values of both sides together. By Good's standardised
@@ -35,8 +35,9 @@ def beyond(metrics: Sequence[Metric], found: Classified) -> tuple[Classified, di
     """Add what the interval of the shift leaves open.
 
     A wider spread is High, of a metric whose decrease alone is harmful Low; a narrower one is Low where
-    either direction is harmful. Limits on the effect size say nothing about spread, but a metric with
-    critical ones is not critical by it.
+    either direction is harmful. Where one direction alone is harmful and the interval of the shift lies on
+    the other side, spread says nothing: a level that is better often varies more. Limits on the effect size
+    say nothing about spread, but a metric with critical ones is not critical by it.
 
     Returns:
         What was found in all, and by position of a metric what was seen beyond the shift.
@@ -63,6 +64,7 @@ def beyond(metrics: Sequence[Metric], found: Classified) -> tuple[Classified, di
         why[int(rows[free[place]])] = f"spread is {ratio[place]:.3g} times the control's"
 
     rules = Rules(metrics, found.effect)
+    wider &= ~((~rules.up & (found.shift.low > 0)) | (~rules.down & (found.shift.high < 0)))
     high = found.high | (rules.up & ((upwards & rules.increased) | wider))
     low = rules.down & ((downwards & rules.decreased) | (wider & ~rules.up) | (narrower & rules.up))
     low = (found.low | low) & ~high
@@ -89,9 +91,12 @@ def _spread(experiment: Rows, control: Rows) -> tuple[Floats, Floats, Floats]:
 
     Brown and Forsythe's test (Journal of the American Statistical Association 69, 1974), by Welch's t.
     """
-    sides = [Rows(np.abs(side.values - side.quantile(0.5)[:, None])) for side in (experiment, control)]
-    errors = [side.std**2 / side.count for side in sides]
+    (here, wide), (there, narrow) = (
+        moments(np.abs(side.values - side.quantile(0.5)[:, None]), side.count)
+        for side in (experiment, control)
+    )
+    errors = wide / experiment.count, narrow / control.count
     with np.errstate(divide="ignore", invalid="ignore"):
-        t = (sides[0].mean - sides[1].mean) / np.sqrt(errors[0] + errors[1])
-        parts = [error**2 / (side.count - 1) for error, side in zip(errors, sides, strict=True)]
-        return sides[0].mean / sides[1].mean, t, (errors[0] + errors[1]) ** 2 / (parts[0] + parts[1])
+        t = (here - there) / np.sqrt(errors[0] + errors[1])
+        parts = errors[0] ** 2 / (experiment.count - 1) + errors[1] ** 2 / (control.count - 1)
+        return here / there, t, (errors[0] + errors[1]) ** 2 / parts

@@ -248,11 +248,15 @@ def _listed(
             values = measured(each, batch, chosen)
             rows[each.name] = np.full(len(order), values) if isinstance(values, int) else values[order]
         return place[order], rows
-    at, _, _, hashes = batch.text(table.column)
     offset = batch.integers("offset")
     rows["time"] = time[order]
     rows["offset"] = (offset if chosen is None else offset[chosen])[order]
-    rows["item"] = hashes[(at if chosen is None else at[chosen])[order]]
+    if table.lists_numbers:
+        items = batch.units(table.column).view(np.uint64)
+    else:
+        at, _, _, hashes = batch.text(table.column)
+        items = hashes[at]
+    rows["item"] = (items if chosen is None else items[chosen])[order]
     return place[order], rows
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from matinee.features import exact
-from matinee.schema import Aggregate, AggregateView, Function
+from matinee.schema import NUMERIC_COLUMNS, Aggregate, AggregateView, Function
 
 LEAST = int(np.iinfo(np.int64).min)
 GREATEST = int(np.iinfo(np.int64).max)
@@ -83,7 +83,7 @@ class Kind(StrEnum):
     REGISTERS = "registers"
     """The events of a tile whose value of `column` falls into one register of a sketch."""
     LATEST = "latest"
-    """One of the n latest events where `column` is not null."""
+    """One of the n latest events where `column` is not null; of a numeric column, of all."""
     LATEST_DISTINCT = "latest_distinct"
     """The latest event with one of the n values of `column` that came latest."""
     SESSIONS = "sessions"
@@ -130,6 +130,11 @@ class StateTable:
         columns = [each.name for each in self.partials]
         text = json.dumps([1, self.name, self.n, columns])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def lists_numbers(self) -> bool:
+        """Whether its items are numbers in millionths, held as their bits, and not hashes of texts."""
+        return self.kind is Kind.LATEST and self.column in NUMERIC_COLUMNS
 
     @cached_property
     def schema(self) -> pa.Schema:

@@ -341,13 +341,13 @@ class AggregateState:
     def _fold_log(self, table: StateTable, batch: Batch, keyed: Keyed, counted: Mask | None) -> None:
         wanted = {(each.column, each.types) for each in table.partials} or {("", table.types)}
         mask = both(counted, batch.any_of(wanted))
-        if table.column:
+        if table.column and not table.lists_numbers:
             mask = both(mask, batch.mask(table.column, ()))
         if mask is not None and not mask.any():
             return
         chosen = None if mask is None else np.flatnonzero(mask)
         place = keyed.place if chosen is None else keyed.place[chosen]
-        if table.kind in (Kind.ITEMS, Kind.LATEST, Kind.LATEST_DISTINCT):
+        if table.kind in (Kind.ITEMS, Kind.LATEST, Kind.LATEST_DISTINCT) and not table.lists_numbers:
             _, _, texts, hashes = batch.text(table.column)
             self._texts.add(hashes, texts)
         place, rows = partials(table, batch, place, len(keyed.slots), chosen)

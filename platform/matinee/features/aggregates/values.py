@@ -136,6 +136,9 @@ def _going_on(rows: Rows) -> Rows:
 def _lists(aggregate: Aggregate, rows: Rows, texts: Texts) -> pa.Array:
     distinct = aggregate.function is Function.LAST_N_DISTINCT
     group, columns = latest(rows.group, rows.columns, aggregate.n, distinct=distinct, ties=rows.partition)
+    if rows.table.lists_numbers:
+        numbers = exact.from_units(columns["item"].view(np.int64))
+        return pa.ListArray.from_arrays(_offsets(group, len(rows.times)), pa.array(numbers))
     return _list_array(group, texts.find(columns["item"]), len(rows.times), texts)
 
 
@@ -165,8 +168,11 @@ def _top(aggregate: Aggregate, source: Source, rows: Rows, texts: Texts) -> pa.A
 
 def _list_array(group: Integers, codes: Integers, size: int, texts: Texts) -> pa.Array:
     """Lists of texts; `group` ascends."""
-    offsets = np.searchsorted(group, np.arange(size + 1)).astype(np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), texts.take(codes))
+    return pa.ListArray.from_arrays(_offsets(group, size), texts.take(codes))
+
+
+def _offsets(group: Integers, size: int) -> pa.Array:
+    return pa.array(np.searchsorted(group, np.arange(size + 1)).astype(np.int32))
 
 
 _MEASURES = {Function.MIN: Measure.MIN, Function.MAX: Measure.MAX}
