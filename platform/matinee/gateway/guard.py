@@ -32,6 +32,9 @@ EXTENSION = "x-matinee-scopes"
 TRAFFIC = "x-matinee-traffic"
 """Where it says how urgent it is."""
 
+EVENT_QUICK_S = 1.0
+"""A post of events that the broker acknowledged by then was not slow."""
+
 SECURITY_SCHEMES: dict[str, Any] = {
     "token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
     "key": {"type": "http", "scheme": "bearer", "description": "An API key (matinee keys create)."},
@@ -80,7 +83,6 @@ class Guard:
         self._scopes = scopes
         self._traffic: Traffic = traffic
         self._flights = flights
-        self._queue_s = gateway.queue_s
         self._request_s = gateway.request_s
         self._auth = auth
         self._limits = limits
@@ -145,7 +147,7 @@ class Guard:
             if asked != caller.member_id:
                 return problem(path, 403, _not_yours(asked))
         traffic = "batch" if caller.kind == "batch" and self._traffic == "page" else self._traffic
-        decision = self._flights.admit(traffic, self._queue_s)
+        decision = self._flights.admit(traffic)
         return None if decision.admit else _busy(path, decision.reason)
 
 
@@ -157,7 +159,7 @@ def install(app: FastAPI, gateway: Gateway, auth: Authenticator, limits: Limits)
     Raises:
         ValueError: a route does not say whom it lets in.
     """
-    pages, events, control = Flights(), Flights(), Flights()
+    pages, events, control = (Flights(gateway.quick_s), Flights(EVENT_QUICK_S), Flights(math.inf))
     flights = {"page": pages, "batch": pages, "event": events, "control": control}
     for route in app.routes:
         if isinstance(route, APIRoute):
