@@ -212,8 +212,9 @@ class Gateway(Section):
     """Longest wait for a whole body."""
     request_s: float = Field(30.0, gt=0)
     """Longest a request may take; then it is answered 503."""
-    queue_s: float = Field(0.02, gt=0)
-    """Longest wait of a page for a thread, beyond which it is answered 503 at once."""
+    quick_s: float = Field(0.02, gt=0)
+    """Pages that take no longer are never held to be slow; where more than 5% take longer than this and
+    than twice what they take in calm, fewer are let in at a time, and the others answered 503."""
     access_log: Literal["file", "stderr", "off"] = "file"
     """Where a JSON line for each request goes; the file lies in the home's logs, one a replica."""
     otlp_endpoint: str = ""

@@ -24,13 +24,16 @@ from matinee.gateway.auth import Authenticator
 from matinee.gateway.limits import Limits
 from matinee.gateway.principal import Principal, Refusal
 from matinee.gateway.problems import MEDIA_TYPE, of_failure, problem, shown
-from matinee.gateway.shedding import RETRY_AFTER_S, Flights, Traffic
+from matinee.gateway.shedding import RETRY_AFTER_S, Flight, Flights, Traffic
 
 EXTENSION = "x-matinee-scopes"
 """Where a route's operation says whom it lets in."""
 
 TRAFFIC = "x-matinee-traffic"
 """Where it says how urgent it is."""
+
+EVENT_QUICK_S = 1.0
+"""A post of events that the broker acknowledged by then was not slow."""
 
 SECURITY_SCHEMES: dict[str, Any] = {
     "token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
@@ -80,7 +83,6 @@ class Guard:
         self._scopes = scopes
         self._traffic: Traffic = traffic
         self._flights = flights
-        self._queue_s = gateway.queue_s
         self._request_s = gateway.request_s
         self._auth = auth
         self._limits = limits
@@ -102,10 +104,18 @@ class Guard:
             started = True
             await send(message)
 
+        async def heard() -> Message:
+            message = await receive()
+            if not message.get("more_body", False):
+                flight.begin()
+            return message
+
         try:
-            with self._flights.one():
+            with Flight(self._flights) as flight:
+                if scope["method"] == "GET":
+                    flight.begin()
                 async with asyncio.timeout(self._request_s) as deadline:
-                    await self._app(scope, receive, watched)
+                    await self._app(scope, heard, watched)
         except TimeoutError:
             if started or not deadline.expired():
                 raise
@@ -137,22 +147,20 @@ class Guard:
             if asked != caller.member_id:
                 return problem(path, 403, _not_yours(asked))
         traffic = "batch" if caller.kind == "batch" and self._traffic == "page" else self._traffic
-        decision = self._flights.admit(traffic, self._queue_s)
+        decision = self._flights.admit(traffic)
         return None if decision.admit else _busy(path, decision.reason)
 
 
-def install(
-    app: FastAPI, gateway: Gateway, auth: Authenticator, limits: Limits, *, pages: Flights, events: Flights
-) -> None:
+def install(app: FastAPI, gateway: Gateway, auth: Authenticator, limits: Limits) -> None:
     """Put a guard before every route of the application; call it once all are declared.
 
-    Args:
-        pages: the requests that wait for a core.
-        events: those that wait for the broker.
+    Pages and batch traffic wait for the same cores; events for the broker; control for neither.
 
     Raises:
         ValueError: a route does not say whom it lets in.
     """
+    pages, events, control = (Flights(gateway.quick_s), Flights(EVENT_QUICK_S), Flights(math.inf))
+    flights = {"page": pages, "batch": pages, "event": events, "control": control}
     for route in app.routes:
         if isinstance(route, APIRoute):
             declared = route.openapi_extra or {}
@@ -163,7 +171,7 @@ def install(
                 route=f"{min(route.methods or ())} {route.path}",
                 scopes=frozenset(declared[EXTENSION]),
                 traffic=declared[TRAFFIC],
-                flights=events if declared[TRAFFIC] == "event" else pages,
+                flights=flights[declared[TRAFFIC]],
                 gateway=gateway,
                 auth=auth,
                 limits=limits,

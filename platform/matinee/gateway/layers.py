@@ -14,7 +14,6 @@ from matinee.gateway.bodies import BodyLimit
 from matinee.gateway.envelope import Envelope, access_log
 from matinee.gateway.limits import Limits
 from matinee.gateway.metrics import Metrics
-from matinee.gateway.shedding import Flights
 
 
 class Layers:
@@ -45,7 +44,7 @@ class Layers:
             ValueError: a route does not say whom it lets in.
         """
         gateway = self._settings.gateway
-        guard.install(app, gateway, self._auth, self._limits, pages=Flights(), events=Flights())
+        guard.install(app, gateway, self._auth, self._limits)
         app.add_middleware(BodyLimit, limit=self._settings.serving.max_body_bytes, seconds=gateway.body_s)
         if gateway.cors_origins:
             app.add_middleware(

@@ -1,50 +1,42 @@
-"""Load shedding: work that would wait too long is refused at once, the least urgent first.
+"""Load shedding: as many requests at a time as are answered soon; those beyond are refused at once.
 
-The rule is that of controlled delay (Nichols and Jacobson, "Controlling queue delay", 2012; with the two
-bounds of Maurer, "Fail at scale", 2015): a queue that most found empty may hold a burst, a queue that
-stands may not.
+How many that is, is found while serving: the number in flight is moved after each answer so that one in
+twenty takes longer than it should (the stochastic approximation of a quantile, Robbins and Monro, "A
+stochastic approximation method", 1951). What an answer should take is twice what it takes where hardly
+anybody else asks, so neither threads, batches nor models need to be known.
 """
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 Traffic = Literal["page", "event", "batch", "control"]
 
-PATIENCE: dict[Traffic, float] = {"page": 1.0, "event": 40.0, "batch": 0.25, "control": float("inf")}
-"""Of the longest accepted wait, how much each traffic may wait. Events wait for the broker's threads, not
-for a core; control (splits, health, metrics) is what an operator needs in an overload."""
+SHARES: dict[Traffic, float] = {"page": 1.0, "event": 1.0, "batch": 0.5, "control": math.inf}
+"""Of the requests that may be in flight, those that each traffic may add to. Control (splits, health,
+metrics) is what an operator needs in an overload."""
 
-BURST = 4.0
-"""How much longer the wait may be where the queue does not stand."""
+LEAST, MOST = 4.0, 64.0
+"""Requests in flight that are always and at most let in."""
 
-STANDING = 0.8
-"""A queue stands that so large a share of the latest requests found with work in it."""
+SLOW = 0.05
+"""The share of answers that may take longer than they should."""
 
-MEMORY = 0.02
-"""Weight of one request in that share: it looks back over about fifty."""
+GAIN = 0.03
+"""How far one answer moves the limit, as a share of it."""
+
+CALM_GAIN = 0.05
+CALM = 2
+"""Requests in flight, a new one included, of which each goes as if alone."""
+
+TIMES = 2.0
+"""What an answer may take, in times of what 95% take in calm."""
 
 RETRY_AFTER_S = 1.0
-SMOOTHING = 0.05
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Queue:
-    """The requests that are worked on at a moment, whether they wait or run.
-
-    Args:
-        length: how many.
-        standing: share of the latest requests that found others.
-        pace_s: time from one answer to the next while there is work.
-    """
-
-    length: int
-    standing: float
-    pace_s: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,56 +50,85 @@ class Decision:
 ADMIT = Decision(admit=True)
 
 
-def decide(queue: Queue, traffic: Traffic, most_s: float) -> Decision:
-    """Admit a request where its work would begin soon enough.
+def decide(length: int, limit: float, traffic: Traffic) -> Decision:
+    """Admit a request where fewer are in flight than may be.
 
     Args:
-        most_s: the longest wait that is accepted for a page while the queue stands.
+        length: requests in flight.
+        limit: how many pages may be.
     """
-    if not queue.length:
-        return ADMIT
-    expected = queue.length * queue.pace_s
-    bound = most_s * PATIENCE[traffic] * (BURST if queue.standing < STANDING else 1.0)
-    if expected <= bound:
+    bound = limit * SHARES[traffic]
+    if length < bound:
         return ADMIT
     return Decision(
         admit=False,
-        reason=f"overloaded: {traffic} work would wait {expected * 1e3:.0f} ms, "
-        f"at most {bound * 1e3:.0f} ms are accepted",
+        reason=f"overloaded: {length} requests are worked on, {bound:.0f} {traffic} requests may be",
     )
 
 
-class Flights:
-    """The requests that share a resource, and their pace. Call it from the event loop.
+def moved(quantile: float, *, above: bool, gain: float) -> float:
+    """A positive number, moved to where a share `SLOW` of what is seen lies above it."""
+    return quantile * math.exp(gain * (above - SLOW))
 
-    The pace is that of answers, so work that is done several at a time counts for what it is.
+
+class Flights:
+    """The requests that share a resource. Call it from the event loop.
+
+    Args:
+        quick_s: what takes no longer is never too slow.
+        clock: seconds, from anywhere.
+
+    Attributes:
+        length: requests in flight.
+        limit: how many may be.
     """
 
-    def __init__(self) -> None:
-        self._length = 0
-        self._standing = 0.0
-        self._pace_s = 0.0
-        self._last = 0.0
+    def __init__(self, quick_s: float, clock: Callable[[], float] = time.perf_counter) -> None:
+        self.length = 0
+        self.limit = MOST
+        self._quick_s = quick_s
+        self._calm_s = 0.0
+        self._clock = clock
 
-    def admit(self, traffic: Traffic, most_s: float) -> Decision:
-        """Decide about a request that comes now; call it once for each."""
-        self._standing += MEMORY * ((self._length > 0) - self._standing)
-        return decide(self.queue(), traffic, most_s)
+    def admit(self, traffic: Traffic) -> Decision:
+        """Decide about a request that comes now."""
+        return decide(self.length, self.limit, traffic)
 
-    def queue(self) -> Queue:
-        """The queue now."""
-        return Queue(length=self._length, standing=self._standing, pace_s=self._pace_s)
+    def begin(self) -> tuple[float, bool]:
+        """An admitted request has all it needs, and is worked on; returns what `end` asks for."""
+        self.length += 1
+        return self._clock(), self.length <= CALM
 
-    @contextmanager
-    def one(self) -> Iterator[None]:
-        """A request that was admitted, from its beginning to its answer."""
-        if not self._length:
-            self._last = time.perf_counter()
-        self._length += 1
-        try:
-            yield
-        finally:
-            self._length -= 1
-            now = time.perf_counter()
-            self._pace_s += SMOOTHING * (now - self._last - self._pace_s)
-            self._last = now
+    def end(self, began: tuple[float, bool]) -> None:
+        """It is answered."""
+        self.length -= 1
+        start, calm = began
+        seconds = self._clock() - start
+        if calm:
+            held = self._calm_s or seconds
+            self._calm_s = moved(held, above=seconds > held, gain=CALM_GAIN)
+        slow = seconds > max(self._quick_s, TIMES * self._calm_s)
+        self.limit = min(MOST, max(LEAST, self.limit / moved(1.0, above=slow, gain=GAIN)))
+
+
+class Flight:
+    """One admitted request. It counts from `begin` to the end of the block, so never while its body comes.
+
+    Who sends a body slowly would otherwise stand in the way of all others.
+    """
+
+    def __init__(self, flights: Flights) -> None:
+        self._flights = flights
+        self._began: tuple[float, bool] | None = None
+
+    def __enter__(self) -> Flight:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        if self._began is not None:
+            self._flights.end(self._began)
+
+    def begin(self) -> None:
+        """From now on it counts."""
+        if self._began is None:
+            self._began = self._flights.begin()

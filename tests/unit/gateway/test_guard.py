@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from credentials import token
 from fastapi import FastAPI, Request
 from starlette.applications import Starlette
+from starlette.types import Message
 
 from matinee.config import Settings, load_settings
 from matinee.gateway import guard, problems
@@ -18,7 +20,7 @@ from matinee.gateway.auth import Authenticator
 from matinee.gateway.guard import allow, permit
 from matinee.gateway.keys import Keys
 from matinee.gateway.limits import Limits
-from matinee.gateway.shedding import Flights
+from matinee.gateway.shedding import MOST
 
 
 def application(settings: Settings, auth: Authenticator) -> FastAPI:
@@ -47,7 +49,7 @@ def application(settings: Settings, auth: Authenticator) -> FastAPI:
 
 
 def install(app: FastAPI, settings: Settings, auth: Authenticator) -> None:
-    guard.install(app, settings.gateway, auth, Limits(settings.gateway), pages=Flights(), events=Flights())
+    guard.install(app, settings.gateway, auth, Limits(settings.gateway))
 
 
 @pytest.fixture
@@ -167,6 +169,54 @@ def test_keys_that_cannot_be_read_are_a_503(tmp_path: Path, call: Any) -> None:
     assert answer.headers["retry-after"] == "10"
     client.close()
     auth.close()
+
+
+def test_slow_bodies_do_not_stand_in_the_way_of_others(tmp_path: Path) -> None:
+    settings = load_settings({"home": str(tmp_path)}, environment={})
+    app = FastAPI()
+    problems.install(app)
+
+    @app.post("/page", openapi_extra=allow("member"))
+    async def page(request: Request) -> int:
+        size = len(await request.body())
+        await asyncio.sleep(0.05)
+        return size
+
+    install(app, settings, Authenticator(settings))
+
+    async def ask(*, whole: bool) -> int:
+        statuses = []
+
+        async def receive() -> Message:
+            if not whole:
+                await asyncio.sleep(60)
+            return {"type": "http.request", "body": b"{}", "more_body": False}
+
+        async def send(message: Message) -> None:
+            statuses.append(message.get("status"))
+
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": "/page",
+            "query_string": b"",
+            "headers": [],
+            "client": ("127.0.0.1", 1),
+        }
+        await app(scope, receive, send)
+        return int(statuses[0] or 0)
+
+    async def run() -> list[int]:
+        slow = [asyncio.create_task(ask(whole=False)) for _ in range(500)]
+        await asyncio.sleep(0)
+        alone = [await ask(whole=True) for _ in range(3)]
+        together = await asyncio.gather(*(ask(whole=True) for _ in range(int(MOST) + 2)))
+        for task in slow:
+            task.cancel()
+        await asyncio.gather(*slow, return_exceptions=True)
+        return alone + sorted(together)
+
+    assert asyncio.run(run()) == [200] * (3 + int(MOST)) + [503] * 2
 
 
 def test_a_route_that_declares_nobody_is_an_error(settings: Settings) -> None:

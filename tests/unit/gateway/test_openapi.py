@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import credentials
+import httpx
 import live_server
 import pytest
 import schemathesis
@@ -38,9 +39,14 @@ def app(home: Settings, bootstrap: str, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture(scope="module")
-def document(app: Any) -> Iterator[Any]:
-    with live_server.serving(app) as url:
-        yield schemathesis.openapi.from_url(f"{url}/openapi.json")
+def url(app: Any) -> Iterator[str]:
+    with live_server.serving(app) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def document(url: str) -> Any:
+    return schemathesis.openapi.from_url(f"{url}/openapi.json")
 
 
 def asked(document: Any, examples: int, check: Callable[[Any], None]) -> None:
@@ -88,3 +94,24 @@ def test_every_route_says_whom_it_lets_in_and_what_it_answers(app: Any) -> None:
             assert bool(operation["security"]) == bool(operation[EXTENSION])
             assert not operation["security"] or {"401", "403"} <= set(operation["responses"])
             assert "requestBody" not in operation or {"408", "413", "415"} <= set(operation["responses"])
+
+
+def test_a_members_token_opens_no_route_for_another_member(app: Any, url: str) -> None:
+    own = {"authorization": f"Bearer {credentials.token(sub='m1')}"}
+    asked = 0
+    for path, operations in app.openapi()["paths"].items():
+        for method, operation in operations.items():
+            if "member" not in operation[EXTENSION]:
+                continue
+            given_ = [each["name"] for each in operation.get("parameters", ()) if each["in"] != "path"]
+            assert not [name for name in given_ if "member" in name], (
+                f"{path}: only a path or a body is checked"
+            )
+            if "{member_id}" in path or "requestBody" in operation:
+                body = {"member_id": "m2"} if "requestBody" in operation else None
+                answer = httpx.request(
+                    method, url + path.replace("{member_id}", "m2"), json=body, headers=own
+                )
+                assert answer.status_code == 403, path
+                asked += 1
+    assert asked >= 3
