@@ -35,8 +35,9 @@ def beyond(metrics: Sequence[Metric], found: Classified) -> tuple[Classified, di
     """Add what the interval of the shift leaves open.
 
     A wider spread is High, of a metric whose decrease alone is harmful Low; a narrower one is Low where
-    either direction is harmful. Limits on the effect size say nothing about spread, but a metric with
-    critical ones is not critical by it.
+    either direction is harmful. Where one direction alone is harmful and the interval of the shift lies on
+    the other side, spread says nothing: a level that is better often varies more. Limits on the effect size
+    say nothing about spread, but a metric with critical ones is not critical by it.
 
     Returns:
         What was found in all, and by position of a metric what was seen beyond the shift.
@@ -63,6 +64,7 @@ def beyond(metrics: Sequence[Metric], found: Classified) -> tuple[Classified, di
         why[int(rows[free[place]])] = f"spread is {ratio[place]:.3g} times the control's"
 
     rules = Rules(metrics, found.effect)
+    wider &= ~((~rules.up & (found.shift.low > 0)) | (~rules.down & (found.shift.high < 0)))
     high = found.high | (rules.up & ((upwards & rules.increased) | wider))
     low = rules.down & ((downwards & rules.decreased) | (wider & ~rules.up) | (narrower & rules.up))
     low = (found.low | low) & ~high
