@@ -253,8 +253,8 @@ def slowed(version: str) -> Iterator[None]:
     """A version that loads meanwhile answers later."""
     load = versions.load_live
 
-    def late(registry: Registry, model: str, wanted: str) -> Live:
-        live = load(registry, model, wanted)
+    def late(registry: Registry, model: str, wanted: str, **given: Any) -> Live:
+        live = load(registry, model, wanted, **given)
         if wanted != version:
             return live
         return replace(live, bundle=replace(live.bundle, model=Slow(live.bundle.model)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +13,7 @@ import orjson
 import pytest
 import served_home
 
+from matinee.canary import rollout
 from matinee.canary.early import Limit
 from matinee.canary.plan import PROMOTE, ROLL_BACK, Plan, Step
 from matinee.canary.rollout import Controller, propose, stop
@@ -121,6 +124,7 @@ def test_another_controller_goes_on_where_one_ended(bench: Bench) -> None:
     while first.status()["rollouts"][0]["settled"] != {"baseline": 30, "canary": 30}:
         assert time.monotonic() < deadline, first.status()
         time.sleep(0.05)
+    assert bench.splits.rules()["restarted"].trial == running.trial
     first.stop()
     bench.show(running, 20)
     second = Controller(bench.settings, bench.bootstrap)
@@ -138,8 +142,7 @@ def test_another_controller_goes_on_where_one_ended(bench: Bench) -> None:
 def test_a_harmful_candidate_is_rolled_back_with_its_evidence(bench: Bench, controller: Controller) -> None:
     bench.splits.set("harmed", {"1": 3, "2": 1}, who="t", why="as it was")
     asked = bench.propose(QUICK, "harmed")
-    running = bench.until(asked, lambda found: found.state is not None)
-    assert set(bench.splits.rules()["harmed"].trial.arms) == set(running.cells)
+    running = bench.until(asked, lambda found: bench.splits.rules()["harmed"].trial == found.trial)
     bench.show(running, 100, cold=0.6)
     ended = bench.until(asked, lambda found: not found.live)
     assert ended.end is not None
@@ -195,6 +198,28 @@ def test_what_cannot_be_rolled_out_is_refused(bench: Bench) -> None:
         bench.propose(LONG, "home", candidate="99")
     with pytest.raises(InvalidInput, match=r"set canary\.prometheus"):
         bench.propose(LONG.model_copy(update={"queries": {"errors": "up"}}), "home")
+
+
+def test_the_actor_comes_back_after_sigkill_and_goes_on(bench: Bench, ray_cluster: str) -> None:
+    import ray
+
+    actor = rollout.start(bench.settings, bench.bootstrap)
+    asked = bench.propose(LONG, "killed")
+    running = bench.until(asked, lambda found: found.state is not None)
+    bench.show(running, 30)
+    killed = ray.get(actor.pid.remote(), timeout=30)
+    os.kill(killed, signal.SIGKILL)
+    wanted = {"baseline": 30, "canary": 30}
+    deadline = time.monotonic() + 60
+    while not (told := (status := ray.get(actor.status.remote(), timeout=60))["rollouts"]) or (
+        told[0]["members"] != wanted
+    ):
+        assert time.monotonic() < deadline, status
+        time.sleep(0.1)
+    assert ray.get(actor.pid.remote(), timeout=30) != killed
+    stop(bench.settings, asked.id, who="bo", why="seen enough")
+    ray.get(actor.stop.remote(), timeout=30)
+    ray.kill(actor)
 
 
 def test_a_broker_that_is_gone_for_long_ends_it(tmp_path: Path) -> None:

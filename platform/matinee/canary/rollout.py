@@ -12,6 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from string import Template
@@ -197,7 +198,8 @@ class Controller:
                 except Exception as failure:
                     self._trouble(rollout.id, failure)
         for number, watch in self._watches.items():
-            self._rollouts.keep(self._rollouts.get(number), watch.to_json())
+            with suppress(MatineeError):
+                self._rollouts.keep(self._rollouts.get(number), watch.to_json())
             watch.close()
         self._rollouts.close()
         self._splits.close()
@@ -278,6 +280,8 @@ class Controller:
         if rollout.state is None:
             reason = f"{rollout.candidate} against {rollout.baseline} by plan {rollout.plan.name}"
             rollout = self._rollouts.decide(rollout, Decision(action=START, reason=reason))
+        if rollout.state and watch.tally.step_began < rollout.state.step_began:
+            watch.tally.next_step(rollout.state.step_began)
         if not rollout.end:
             self._deal(rollout)
         return watch

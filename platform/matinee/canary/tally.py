@@ -123,6 +123,7 @@ class Tally:
 
     Attributes:
         sides: baseline and canary.
+        step_began: microseconds since the epoch: from when on exposures count for the step.
     """
 
     def __init__(self, cells: tuple[str, str], *, start: int, interval_us: int, settle_us: int) -> None:
@@ -132,7 +133,7 @@ class Tally:
         self.interval_us = interval_us
         self._settle_us = settle_us
         self._until = start
-        self._step_began = start
+        self.step_began = start
         self._pending: dict[str, Shown] = {}
         self._early: dict[str, list[tuple[int, Mapping[str, Any]]]] = {}
         self._open: dict[int, tuple[list[Shown], list[Shown]]] = {}
@@ -155,7 +156,7 @@ class Tally:
 
     def next_step(self, began: int) -> None:
         """A step begins; microseconds since the epoch."""
-        self._step_began = began
+        self.step_began = began
         for side in self.sides:
             side.settled_here = 0
 
@@ -222,7 +223,7 @@ class Tally:
             del self._pending[name]
             side = self.sides[shown.side]
             side.settled += 1
-            side.settled_here += shown.time >= self._step_began
+            side.settled_here += shown.time >= self.step_began
             side.clicked += shown.clicked
             side.played += shown.played
             side.watched.add(sum(shown.watched_s.values()))
@@ -255,7 +256,7 @@ class Tally:
         """Everything, as JSON holds it."""
         return {
             "cells": self.cells,
-            "times": [self.start, self.interval_us, self._settle_us, self._until, self._step_began],
+            "times": [self.start, self.interval_us, self._settle_us, self._until, self.step_began],
             "sides": [{**asdict(side), "members": sorted(side.members)} for side in self.sides],
             "pending": {name: asdict(shown) for name, shown in self._pending.items()},
             "open": [
@@ -269,7 +270,7 @@ class Tally:
         """What `to_json` gave; events that waited for their exposure are forgotten."""
         start, interval_us, settle_us, until, step_began = held["times"]
         tally = cls(tuple(held["cells"]), start=start, interval_us=interval_us, settle_us=settle_us)
-        tally._until, tally._step_began = until, step_began
+        tally._until, tally.step_began = until, step_began
         baseline, canary = (_side(side) for side in held["sides"])
         tally.sides = (baseline, canary)
         tally._pending = {name: Shown(**shown) for name, shown in held["pending"].items()}

@@ -7,6 +7,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 CAPACITY = 64
 """Most requests waiting to be scored; later ones are dropped and counted."""
+
+CLOSE_S = 2.0
 
 logger = logging.getLogger(__name__)
 
@@ -54,9 +57,10 @@ class Shadows:
             self._drop()
 
     def close(self) -> None:
-        """Make what waits, then end."""
-        self._waiting.put(None)
-        self._thread.join()
+        """Make what waits, then end; a model that hangs is not waited for."""
+        with suppress(queue.Full):
+            self._waiting.put(None, timeout=CLOSE_S)
+        self._thread.join(CLOSE_S)
 
     def _run(self) -> None:
         while make := self._waiting.get():
