@@ -1,0 +1,132 @@
+"""Home pages under load: latency at half of saturation, by catalogue and members; what an overload leaves.
+
+The server has one core, an open-loop load the other. Pages are computed anew each time (no page cache) from
+the full ensemble. At half of saturation latencies count from the moment a request was due. The overload is
+five times saturation: what is refused with 503, and the p95 of what is admitted beside that at half.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from benchmarks import served
+from benchmarks.common import ROOT, PeerFailed, arguments, machine, skipped
+from benchmarks.servers import PEERS, homes, load, saturation, server
+from matinee.config import load_settings
+
+NAME = "serving_load"
+SIZES = ((1_000, 2_000), (10_000, 2_000), (10_000, 20_000), (100_000, 2_000))
+"""Titles and members."""
+TARGET_MS = 50.0
+HALF_S, OVERLOAD_S = 20.0, 30.0
+TIMES = 5
+ASKED = 400
+"""Members whose pages are asked for in turn, spread over all."""
+PLOT = ROOT / "docs" / "img" / "serving_load.png"
+
+
+def main() -> None:
+    args = arguments(__doc__, _declare)
+    sizes = SIZES[:1] if args.quick else [size for size in SIZES if size[0] <= args.most_titles]
+    lines = []
+    for titles, members in sizes:
+        with tempfile.TemporaryDirectory(prefix=f"matinee-{NAME}-") as scratch:
+            folder = Path(args.homes) / f"{titles}-{members}" if args.homes else Path(scratch)
+            try:
+                lines.append(measure(folder, titles, members, quick=args.quick))
+            except PeerFailed as reason:
+                skipped(NAME, f"{titles} titles, {members} members", str(reason))
+    if args.plot and len(lines) > 1:
+        plot(lines)
+
+
+def _declare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--homes", help="folder of data homes that earlier runs made here, or will be kept")
+    parser.add_argument("--most-titles", type=int, default=SIZES[-1][0])
+    parser.add_argument("--plot", action="store_true", help=f"draw {PLOT.relative_to(ROOT)}")
+
+
+def measure(folder: Path, titles: int, members: int, *, quick: bool) -> dict[str, Any]:
+    """One size; prints and returns its line."""
+    flags = {"home": str(folder), "serving.page_cache": "none"}
+    settings = load_settings(flags, environment={})
+    if not settings.paths.catalogue.exists():
+        served.make(settings, titles=titles, members=members)
+    requests = homes(members)[:: members // ASKED]
+    cores = sorted(os.sched_getaffinity(0))
+    with _serving(flags, cores[0]) as url:
+        top = saturation(url, requests, core=cores[-1], first=25.0)
+        half = load(url, requests, rate=top["rate"] / 2, seconds=5 if quick else HALF_S, core=cores[-1])
+        over = load(
+            url, requests, rate=TIMES * top["rate"], seconds=5 if quick else OVERLOAD_S, core=cores[-1]
+        )
+    line = {
+        "name": NAME,
+        "titles": titles,
+        "members": members,
+        "saturation_per_s": round(top["rate"], 1),
+        "half": {key: round(half[key], 2) for key in ("rate", "p50_ms", "p95_ms", "p99_ms")},
+        "half_statuses": half["statuses"],
+        "target_ms": TARGET_MS,
+        "met": half["p95_ms"] <= TARGET_MS,
+        "overload": {
+            "offered_per_s": round(over["offered"] / over["seconds"], 1),
+            "admitted_per_s": round(over["rate"], 1),
+            "p95_ms": round(over["p95_ms"], 2),
+            "p95_over_half": round(over["p95_ms"] / half["p95_ms"], 2),
+            "statuses": over["statuses"],
+            "unanswered": over["unanswered"],
+        },
+        "page_bytes": half["bytes"],
+        "machine": machine(),
+    }
+    print(json.dumps(line), flush=True)
+    return line
+
+
+@contextmanager
+def _serving(flags: dict[str, Any], core: int) -> Iterator[str]:
+    command = [sys.executable, str(PEERS / "serve_ours.py"), json.dumps({"flags": flags})]
+    with server(command, core=core) as found:
+        yield found["url"]
+
+
+def plot(lines: Sequence[dict[str, Any]]) -> None:
+    """Latency at half of saturation, and saturation, by the size of the catalogue."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    grown = [line for line in lines if line["members"] == SIZES[0][1]]
+    titles = [line["titles"] for line in grown]
+    figure, (latency, rate) = pyplot.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    for key in ("p50_ms", "p95_ms", "p99_ms"):
+        latency.plot(titles, [line["half"][key] for line in grown], marker="o", label=key.partition("_")[0])
+    latency.axhline(TARGET_MS, color="grey", linestyle=":", label=f"{TARGET_MS:.0f} ms")
+    rate.plot(titles, [line["saturation_per_s"] for line in grown], marker="o")
+    for axes, title in (
+        (latency, "ms at half of saturation, one core"),
+        (rate, "home pages a second at saturation, one core"),
+    ):
+        axes.set_xscale("log")
+        axes.set_xlabel("titles")
+        axes.set_ylim(bottom=0)
+        axes.set_title(title, fontsize=10)
+        axes.grid(alpha=0.3)
+    latency.legend(fontsize=8)
+    PLOT.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(PLOT, dpi=120)
+    pyplot.close(figure)
+
+
+if __name__ == "__main__":
+    main()
