@@ -51,7 +51,7 @@ NAME = "sasrec_video"
 DATA = SHARED / "sasrec-video" / "Video.txt.gz"
 DAY = 86_400_000_000
 NEGATIVES = 100
-TUNING = 1_000
+TUNING = 3_000
 """Members whose second-to-last event teaches the ensemble its weights and the peer its epoch."""
 EVERY = 500
 """Optimiser steps between checkpoints."""
