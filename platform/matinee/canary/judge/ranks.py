@@ -147,12 +147,13 @@ class Ranks:
 
 def _distinct(side: Rows) -> tuple[Floats, Floats]:
     """Each row's distinct values, ascending, and how often each occurs, 0 where NaN fills the row."""
-    starts = np.ones(side.values.shape, np.bool_)
-    starts[:, 1:] = side.values[:, 1:] != side.values[:, :-1]
-    starts &= ~np.isnan(side.values)
-    width = int(starts.sum(axis=1).max(initial=1))
-    place = np.cumsum(starts, axis=1) - 1 + (np.arange(len(side)) * width)[:, None]
     held = ~np.isnan(side.values)
+    starts = held.copy()
+    starts[:, 1:] &= side.values[:, 1:] != side.values[:, :-1]
+    if (starts == held).all():
+        return side.values, held.astype(np.float64)
+    width = int(starts.sum(axis=1).max())
+    place = np.cumsum(starts, axis=1) - 1 + (np.arange(len(side)) * width)[:, None]
     values = np.full(len(side) * width, np.nan)
     values[place[starts]] = side.values[starts]
     weights = np.bincount(place[held], minlength=len(values)).astype(np.float64)
