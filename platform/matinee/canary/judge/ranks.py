@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 from matinee.canary.judge.brent import zeros
-from matinee.canary.judge.rows import Bools, Floats, Ints, Rows
+from matinee.canary.judge.rows import Floats, Ints, Rows
 
 ROOT_TOLERANCE = 1e-4
 """Where the zero finder stops. The statistic is a step function, so an interval's ends depend on it: R's and
@@ -36,9 +36,12 @@ class Ranks:
     """Pairs of samples, none empty, to be compared at any shift."""
 
     def __init__(self, experiment: Rows, control: Rows) -> None:
-        self._x, self._y = experiment, control
-        self._full = experiment.full and control.full
-        self._ties = _ties(experiment.values) + _ties(control.values)
+        self._n, self._m = experiment.count, control.count
+        sides = [_distinct(side) for side in (experiment, control)]
+        (self._x, weights), (self._y, others) = sides
+        self._weights = np.concatenate([weights, others], axis=1)
+        self._alone = bool((self._weights == 1).all())
+        self._ties = (self._weights**3 - self._weights).sum(axis=1)
         self.least = experiment.least - control.most
         self.most = experiment.most - control.least
 
@@ -63,7 +66,7 @@ class Ranks:
     def superiority(self) -> Floats:
         """How likely a value of the experiment is above one of the control, ties counted half."""
         u, _ = self._statistic(np.zeros(len(self._x)), np.arange(len(self._x)))
-        return np.asarray(u / (self._x.count * self._y.count))
+        return np.asarray(u / (self._n * self._m))
 
     def shift(self, confidence: float, rows: Ints | None = None) -> Shift:
         """The shift's interval and estimate: where `z` crosses its normal quantiles and zero.
@@ -93,7 +96,7 @@ class Ranks:
         """
         rows = np.arange(len(self._x))
         off = ROOT_TOLERANCE + 1e-12 * np.maximum(np.abs(self.least), np.abs(self.most))
-        total = self._x.count + self._y.count
+        total = self._n + self._m
         most = np.minimum(4 * self._ties + 3 * total, total**3.0 - total)
         z = ndtri((1 + confidence) / 2)
         below, above = (
@@ -103,7 +106,7 @@ class Ranks:
         return np.flatnonzero(clamped | ~((below < z) & (above > -z)))
 
     def _standardised(self, u: Floats, ties: Floats, rows: Ints) -> Floats:
-        n, m = self._x.count[rows], self._y.count[rows]
+        n, m = self._n[rows], self._m[rows]
         total = n + m
         distance = u - n * m / 2
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -112,7 +115,7 @@ class Ranks:
 
     def _statistic(self, shift: Floats, rows: Ints) -> tuple[Floats, Floats]:
         """U of experiment over control, ties counted half; and the sum of t^3 - t over groups of ties."""
-        size = max(1, BLOCK // (self._x.values.shape[1] + self._y.values.shape[1]))
+        size = max(1, BLOCK // self._weights.shape[1])
         if len(rows) <= size:
             return self._block(shift, rows)
         starts = range(0, len(rows), size)
@@ -121,43 +124,37 @@ class Ranks:
         return u, ties
 
     def _block(self, shift: Floats, rows: Ints) -> tuple[Floats, Floats]:
-        pooled = np.concatenate([self._x.values[rows] - shift[:, None], self._y.values[rows]], axis=1)
+        pooled = np.concatenate([self._x[rows] - shift[:, None], self._y[rows]], axis=1)
         order = np.argsort(pooled, axis=1)
-        of_x = order < self._x.values.shape[1]
-        ranked = pooled.ravel()[order + (np.arange(len(rows)) * pooled.shape[1])[:, None]]
-        if not self._full:
-            of_x &= ~np.isnan(ranked)
-        n = self._x.count[rows]
-        u = of_x @ np.arange(pooled.shape[1], dtype=np.float64) - n * (n - 1) / 2
-        ties = self._ties[rows]
+        flat = order + (np.arange(len(rows)) * pooled.shape[1])[:, None]
+        ranked, of_x, ties = pooled.ravel()[flat], order < self._x.shape[1], self._ties[rows]
+        if self._alone:
+            n = self._n[rows]
+            u = of_x @ np.arange(pooled.shape[1], dtype=np.float64) - n * (n - 1) / 2
+        else:
+            weights = self._weights[rows].ravel()[flat]
+            others = np.where(of_x, 0.0, weights)
+            u = ((weights - others) * (np.cumsum(others, axis=1) - others)).sum(axis=1)
         mixed = (ranked[:, 1:] == ranked[:, :-1]) & (of_x[:, 1:] != of_x[:, :-1])
         tied = np.flatnonzero(mixed.any(axis=1))
         if len(tied):
-            u[tied], ties[tied] = _tied(ranked[tied], of_x[tied])
+            held = np.take_along_axis(self._weights[rows[tied]], order[tied], axis=1)
+            pairs = mixed[tied] * held[:, 1:] * held[:, :-1]
+            u[tied] += (pairs * (of_x[tied, :-1] - 0.5)).sum(axis=1)
+            ties[tied] += 3 * (pairs * (held[:, 1:] + held[:, :-1])).sum(axis=1)
         return u, ties
 
 
-def _tied(ranked: Floats, of_x: Bools) -> tuple[Floats, Floats]:
-    """`Ranks._statistic` of rows whose samples share values."""
-    group, size = _groups(ranked)
-    places = np.tile(np.arange(ranked.shape[1]), len(ranked))
-    middle = (np.bincount(group, weights=places) / size)[group].reshape(ranked.shape)
-    n = of_x.sum(axis=1)
-    return (of_x * middle).sum(axis=1) - n * (n - 1) / 2, _ties(ranked)
-
-
-def _ties(ranked: Floats) -> Floats:
-    """The sum of t^3 - t over the groups of equal values of each sorted row."""
-    found = np.zeros(len(ranked))
-    rows = np.flatnonzero((ranked[:, 1:] == ranked[:, :-1]).any(axis=1))
-    group, size = _groups(ranked[rows])
-    found[rows] = (size[group] ** 2 - 1.0).reshape(len(rows), ranked.shape[1]).sum(axis=1)
-    return found
-
-
-def _groups(ranked: Floats) -> tuple[Ints, Ints]:
-    """For each value, flat, the number of its group; and each group's size. A NaN is alone."""
-    starts = np.ones(ranked.shape, np.bool_)
-    starts[:, 1:] = ranked[:, 1:] != ranked[:, :-1]
-    group = np.cumsum(starts.ravel()) - 1
-    return group, np.bincount(group)
+def _distinct(side: Rows) -> tuple[Floats, Floats]:
+    """Each row's distinct values, ascending, and how often each occurs, 0 where NaN fills the row."""
+    held = ~np.isnan(side.values)
+    starts = held.copy()
+    starts[:, 1:] &= side.values[:, 1:] != side.values[:, :-1]
+    if (starts == held).all():
+        return side.values, held.astype(np.float64)
+    width = int(starts.sum(axis=1).max())
+    place = np.cumsum(starts, axis=1) - 1 + (np.arange(len(side)) * width)[:, None]
+    values = np.full(len(side) * width, np.nan)
+    values[place[starts]] = side.values[starts]
+    weights = np.bincount(place[held], minlength=len(values)).astype(np.float64)
+    return values.reshape(-1, width), weights.reshape(-1, width)
