@@ -14,6 +14,9 @@ import numpy as np
 import pyarrow as pa
 
 from matinee.config import Settings
+from matinee.models.base import Model, ModelSpec, Query
+from matinee.models.ensemble.model import Ensemble
+from matinee.models.ensemble.weights import SEGMENTS
 from matinee.schema import CATALOGUE_SCHEMA, TIMESTAMP, Catalogue, Interactions
 
 GENRES = tuple(f"Genre {i}" for i in range(18))
@@ -102,8 +105,9 @@ def register(settings: Settings, offered: Catalogue, watched: list[list[int]]) -
         name: specs[name].model(replace(specs[name].presets["default"], **SHORT.get(name, {})))
         for name in spec.members
     }
-    model = spec.model(spec.presets["default"]).with_members(members)
-    model.fit(data, seed=0)
+    for each in members.values():
+        each.fit(data, seed=0)
+    model = weighed(spec, members)
     folder = settings.home / "draft"
     folder.mkdir()
     save_bundle(folder, model, name="ensemble", catalogue=offered, extra={})
@@ -111,6 +115,16 @@ def register(settings: Settings, offered: Catalogue, watched: list[list[int]]) -
     with registry.run("ensemble", config={}, tags={}) as run:
         registry.register(settings.serving.model, folder, run_id=run.run_id, metrics={})
     registry.alias(settings.serving.model, "champion", "1")
+
+
+def weighed(spec: ModelSpec, members: Mapping[str, Model]) -> Ensemble:
+    """The ensemble with every signal weighing alike: one that weighs nothing would not be asked."""
+    found = Ensemble(spec.presets["default"]).with_members(members)
+    nobody = Query(histories=[np.zeros(0, np.int32)], times=[np.zeros(0, np.int64)], now=np.array([START]))
+    found._signals = [(name, signal) for name, model in members.items() for signal in model.signals(nobody)]
+    found._weights = np.full((len(SEGMENTS), len(found._signals)), 1 / len(found._signals))
+    found._calibration = np.ones((len(SEGMENTS), 2))
+    return found
 
 
 def write_features(settings: Settings, watched: list[list[int]]) -> None:

@@ -80,7 +80,7 @@ def _started(process: subprocess.Popen[str], log: Path) -> dict[str, Any]:
                 found: dict[str, Any] = json.loads(line)
                 return found
         time.sleep(0.05)
-    raise PeerFailed(f"{process.args}: not up after {START_S:.0f} s: {log.read_text()[-600:]}")
+    raise PeerFailed(f"{process.args} did not start: {log.read_text()[-600:]}")
 
 
 def load(url: str, requests: Sequence[Request], *, rate: float, seconds: float, core: int) -> dict[str, Any]:

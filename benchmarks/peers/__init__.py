@@ -1,9 +1,11 @@
 """Scripts that run a peer in its own venv, and load generators: no module here imports the platform.
 
-The exception is `windows_ours`, which gives our side the same treatment.
+The exceptions are `windows_ours` and `serve_ours`, which give our side the same treatment, and the servers
+that serve our models (`serve_models`) by their own means.
 """
 
 REQUIREMENTS = {
+    "bentoml": ("bentoml==1.4.40",),
     "bytewax": ("bytewax[kafka]==0.21.1", "orjson", "pyarrow"),
     "flink": ("apache-flink==2.3.0", "pyarrow"),
     "implicit": ("implicit==0.7.3",),

@@ -1,44 +1,48 @@
-"""BentoML with the same models in one service, its adaptive batching on; the page is composed there too."""
+"""Runs `bentoml_home` as `bentoml serve` would be run; ends when standard input does."""
 
 from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
+from pathlib import Path
 
-import bentoml
-
-for folder in json.loads(os.environ["PEER_PATH"]):
-    sys.path.append(folder)  # the models' own requirements, behind the peer's
-
-ASKED = json.loads(os.environ["PEER_REQUEST"])
+READY_S = 200.0
 
 
-@bentoml.service(workers=1, traffic={"timeout": 60, "max_concurrency": 1_000_000})
-class Home:
-    """Home pages."""
+def main() -> None:
+    from exchange import request
 
-    def __init__(self) -> None:
-        import orjson
-        from serve_models import Pages
+    asked = request()
+    url = f"http://127.0.0.1:{asked['port']}"
+    process = subprocess.Popen(
+        [
+            *f"{sys.executable} -m bentoml serve bentoml_home:Home --host 127.0.0.1 --port".split(),
+            str(asked["port"]),
+        ],
+        cwd=Path(__file__).parent,
+        stdin=subprocess.DEVNULL,
+        stdout=sys.stderr,
+        env={**os.environ, "PEER_REQUEST": json.dumps(asked), "BENTOML_DO_NOT_TRACK": "1"},
+    )
+    try:
+        deadline = time.monotonic() + READY_S
+        while time.monotonic() < deadline and process.poll() is None:
+            try:
+                urllib.request.urlopen(f"{url}/readyz", timeout=2)
+                print(json.dumps({"url": url}), flush=True)
+                sys.stdin.read()
+                return
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.2)
+    finally:
+        process.terminate()
+        process.wait()
 
-        from matinee.config import load_settings
-        from matinee.serving.batches import joined
 
-        self._dumps = orjson.dumps
-        self._joined = joined
-        self._pages = Pages(load_settings(ASKED["flags"], environment={}))
-
-    @bentoml.api(batchable=True, max_batch_size=32, max_latency_ms=60_000)
-    def home(self, members: list[str]) -> list[str]:
-        """A page a member, as JSON text."""
-        now = time.time_ns() // 1000
-        known = [self._pages.known(member, now) for member in members]
-        parts = self._pages.parts(self._joined([each.query for each in known]))
-        return [
-            self._dumps(
-                self._pages.page(each, {name: values[row] for name, values in parts.items()})
-            ).decode()
-            for row, each in enumerate(known)
-        ]
+if __name__ == "__main__":
+    main()

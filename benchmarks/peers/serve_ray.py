@@ -52,7 +52,7 @@ def main() -> None:
             parts = {name: await answer for name, answer in waiting.items()}
             return Response(orjson.dumps(self._pages.page(known, parts)), media_type="application/json")
 
-    ray.init(include_dashboard=False, log_to_driver=False, object_store_memory=200 << 20)
+    ray.init(address="local", include_dashboard=False, log_to_driver=False, object_store_memory=200 << 20)
     serve.start(http_options={"host": "127.0.0.1", "port": asked["port"]})
     models = {name: One.bind(name) for name in asked["models"]}
     serve.run(Home.bind(**models))

@@ -20,6 +20,8 @@ BEST = 2_000
 """Titles, by score, that rows draw from: beyond them a title is on no genre row."""
 POOL = 4
 """A row is chosen from so many times its titles."""
+ALIKE = 2
+"""A row because of a title is chosen from so many times its titles: those most like that one."""
 LEAST = 3
 """A row with fewer titles is left out, but for titles to continue."""
 LATEST = 10
@@ -122,6 +124,7 @@ def compose(
     page.fill(TOP, best)
     for position in _recent(member.watched, allowed, layout.because):
         near = columns.neighbours(position)
+        near = near[page.free[near]][: ALIKE * layout.per_row]
         page.fill(BECAUSE, page.ranked(near), because=position)
     last = [(NEW, _newest(columns, page.free, today))]
     if trend is not None:

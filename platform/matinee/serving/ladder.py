@@ -54,7 +54,7 @@ class Rung(Generic[T]):
     Args:
         name: LIVE, PART and a model's name, CACHED or POPULAR; unique among the rungs of an answer.
         work: gives the answer, or None where this rung has none; it runs in a thread and may say in
-            `waiting_for` what it is about to wait for.
+            `waiting_for` what it is about to wait for; "" where nobody but ourselves is to blame.
         key: the model it needs, as the breaker knows it; "": none.
     """
 
@@ -234,7 +234,8 @@ class Ladder:
             loop.call_later(budget, self._late, rung, workers, future, decision)
             raise
         except Exception:
-            self.breaker.failed(rung.waiting_for, time.monotonic())
+            if rung.waiting_for:
+                self.breaker.failed(rung.waiting_for, time.monotonic())
             logger.warning("rung %s failed in %s", rung.name, rung.waiting_for or "itself", exc_info=True)
             return None
         if rung.key:
@@ -251,7 +252,7 @@ class Ladder:
     def _late(self, rung: Rung[T], workers: Workers, future: Future[T | None], decision: Decision) -> None:
         """Give it up. Where no thread was free in time, nobody is to blame."""
         key = rung.waiting_for
-        if workers.abandon(future):
+        if workers.abandon(future) and key:
             self.breaker.failed(key, time.monotonic())
             self.breaker.hangs(key)
             future.add_done_callback(lambda _: self.breaker.returned(key))

@@ -262,12 +262,16 @@ class Surfaces:
                     self.ladder.breaker.passed(FEATURES)
             return read[0]
 
+        def finished(rung: Rung[T], found: Scored) -> T:
+            rung.waiting_for = ""
+            return made(found)
+
         def by_part(part: str) -> Rung[T]:
             name = PART + part
             return Rung(
                 name=name,
                 key=f"{version.name}/{part}",
-                work=lambda rung: made(scored_by(known(rung), part, fallback=name)),
+                work=lambda rung: finished(rung, scored_by(known(rung), part, fallback=name)),
             )
 
         def popular(rung: Rung[T]) -> T:
@@ -280,7 +284,7 @@ class Surfaces:
             Rung(
                 name=LIVE,
                 key=version.name,
-                work=lambda rung: shown(known(rung)) or made(scored(known(rung))),
+                work=lambda rung: shown(known(rung)) or finished(rung, scored(known(rung))),
             ),
             *map(by_part, version.parts),
             Rung(name=CACHED, work=lambda _: kept()),

@@ -69,7 +69,7 @@ def test_a_model_in_which_threads_hang_is_not_asked_until_one_returns() -> None:
 
 @pytest.fixture
 def climber() -> Iterator[Ladder]:
-    made = Ladder(deadline_s=0.1, threads=2)
+    made = Ladder(deadline_s=0.3, threads=2)
     yield made
     made.close()
 
@@ -145,7 +145,7 @@ def test_a_caller_that_leaves_does_not_keep_the_thread(climber: Ladder) -> None:
         await asyncio.sleep(0.02)
         for task in tasks:
             task.cancel()
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.3)
 
     asyncio.run(leave())
     assert climber.lost == 2

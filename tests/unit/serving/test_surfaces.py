@@ -14,7 +14,7 @@ import pytest
 import served_home
 
 from matinee.config import Settings, load_settings
-from matinee.errors import InvalidInput, NotFound
+from matinee.errors import InvalidInput, NotFound, Unavailable
 from matinee.features.online import MemberState
 from matinee.models.base import Model, Progress, Query, Scores, TrainingSet
 from matinee.models.bundle import Bundle
@@ -119,6 +119,20 @@ def test_without_trouble_the_version_answers(surfaces: Surfaces, exposed: Expose
     assert (page.fallback, page.page.cell) == (None, "v1")
     assert exposed.answers == [answer, page]
     assert surfaces.ladder.answered == {"live": 2}
+
+
+def test_a_defect_of_ours_is_not_held_against_the_version(
+    surfaces: Surfaces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def defect(*_: object) -> object:
+        raise KeyError("ours")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("matinee.serving.surfaces.page_of", defect)
+        for _ in range(5):
+            with pytest.raises(Unavailable):
+                asyncio.run(surfaces.home(HomeRequest(member_id="m")))
+    assert asyncio.run(surfaces.home(HomeRequest(member_id="m"))).fallback is None
 
 
 def test_a_withdrawn_title_is_nowhere(surfaces: Surfaces) -> None:

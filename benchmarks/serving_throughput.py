@@ -1,0 +1,182 @@
+"""Home pages a second at saturation, beside the same models behind other servers.
+
+Every server has one core, the load comes from the other, open loop, its rate found by search. All but "asgi"
+compute every page anew from the same features with the same models: ours without its page cache, Ray Serve as
+it comes with one hop for each model, BentoML with its adaptive batching. "asgi" answers constant JSON of a
+page's size; ours beside it shows pages that it kept, as it does while their member does nothing new.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from benchmarks import served
+from benchmarks.common import ROOT, PeerFailed, PeerMissing, arguments, compare, installed, peer_venv, skipped
+from benchmarks.peers import REQUIREMENTS
+from benchmarks.servers import PEERS, Request, free_port, homes, saturation, server
+from matinee.config import Settings, load_settings
+
+NAME = "serving_throughput"
+MEMBERS = 2_000
+ASKED = 400
+"""Members whose pages are asked for in turn."""
+
+
+def main() -> None:
+    args = arguments(__doc__, _declare)
+    titles = 1_000 if args.quick else args.titles
+    with tempfile.TemporaryDirectory(prefix=f"matinee-{NAME}-") as scratch:
+        settings = home(Path(args.home or scratch), titles)
+        bench = Bench(settings, titles)
+        for peer, cached in (("ray_serve", False), ("bentoml", False), ("asgi", True)):
+            if peer not in args.peers:
+                continue
+            try:
+                bench.against(peer, cached=cached)
+            except (PeerMissing, PeerFailed) as reason:
+                skipped(NAME, peer, str(reason))
+
+
+def _declare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--titles", type=int, default=10_000)
+    parser.add_argument("--home", help="a data home that an earlier run made here")
+    parser.add_argument("--peers", nargs="+", default=["ray_serve", "bentoml", "asgi"])
+
+
+def home(folder: Path, titles: int) -> Settings:
+    """The data home, made where it is not there yet."""
+    settings = load_settings(flags(folder, cached=False), environment={})
+    if not settings.paths.catalogue.exists():
+        served.make(settings, titles=titles, members=MEMBERS)
+    return settings
+
+
+def flags(folder: Path, *, cached: bool) -> dict[str, Any]:
+    """Settings of our side."""
+    return {"home": str(folder), "serving.page_cache": "sqlite" if cached else "none"}
+
+
+class Bench:
+    """Both sides on one data home.
+
+    Args:
+        settings: of the home.
+        titles: of its catalogue.
+    """
+
+    def __init__(self, settings: Settings, titles: int) -> None:
+        self._settings = settings
+        self._titles = titles
+        cores = sorted(os.sched_getaffinity(0))
+        self._server, self._client = cores[0], cores[-1]
+        self._bytes = 0
+        self._first = {"asgi": 1000.0}
+
+    def against(self, peer: str, *, cached: bool) -> None:
+        """Measure ours and a peer in turn."""
+
+        def check() -> None:
+            with self._ours(cached) as url:
+                ours = _titles(url, homes(1)[0])
+            self._bytes = len(ours[1])
+            with self._peer(peer) as (url, requests):
+                theirs = _titles(url, requests[0])
+            if peer != "asgi" and ours[0] != theirs[0]:
+                raise AssertionError(f"{peer} shows other titles: {theirs[0][:20]} for {ours[0][:20]}")
+
+        def ours() -> float:
+            with self._ours(cached) as url:
+                return self._rate(url, homes(ASKED), "asgi" if cached else "ours")
+
+        def theirs() -> float:
+            with self._peer(peer) as (url, requests):
+                return self._rate(url, requests, peer)
+
+        compare(
+            name=NAME,
+            peer=peer,
+            metric="home pages a second at saturation" + (", pages kept" if cached else ""),
+            unit="1/s",
+            ours=ours,
+            theirs=theirs,
+            higher_is_better=True,
+            sizes={"titles": self._titles, "members": ASKED, "page_bytes": self._bytes, "cores": 1},
+            versions=self._versions(peer),
+            check=check,
+        )
+
+    def _rate(self, url: str, requests: list[Request], side: str) -> float:
+        found = saturation(url, requests, core=self._client, first=self._first.get(side, 25.0))
+        print(json.dumps({"side": side, **found}), file=sys.stderr, flush=True)
+        return float(found["rate"])
+
+    @contextmanager
+    def _ours(self, cached: bool) -> Iterator[str]:
+        asked = {"flags": flags(self._settings.home, cached=cached)}
+        command = [sys.executable, str(PEERS / "serve_ours.py"), json.dumps(asked)]
+        with server(command, core=self._server) as found:
+            yield found["url"]
+
+    @contextmanager
+    def _peer(self, peer: str) -> Iterator[tuple[str, list[Request]]]:
+        port = free_port()
+        asked: dict[str, Any] = {"port": port, "flags": flags(self._settings.home, cached=False)}
+        environment: Mapping[str, str] = {}
+        requests = homes(ASKED)
+        match peer:
+            case "ray_serve":
+                asked["models"] = ["popularity", "cf", "dnn", "gnn"]
+                command = [sys.executable, str(PEERS / "serve_ray.py"), json.dumps(asked)]
+                environment = {"PYTHONPATH": os.pathsep.join([str(PEERS), os.environ.get("PYTHONPATH", "")])}
+            case "bentoml":
+                python = peer_venv("bentoml", REQUIREMENTS["bentoml"])
+                command = [str(python), str(PEERS / "serve_bentoml.py"), json.dumps(asked)]
+                environment = {"PEER_PATH": json.dumps([*map(str, sys.path[1:]), str(ROOT), str(PEERS)])}
+                requests = [
+                    {"method": "POST", "target": "/home", "body": json.dumps({"members": [f"m{i}"]})}
+                    for i in range(ASKED)
+                ]
+            case _:
+                asked["bytes"] = self._bytes
+                command = [sys.executable, str(PEERS / "serve_asgi.py"), json.dumps(asked)]
+        with server(command, core=self._server, environment=environment) as found:
+            yield found["url"], requests
+
+    def _versions(self, peer: str) -> dict[str, str]:
+        match peer:
+            case "bentoml":
+                return installed(peer_venv("bentoml", REQUIREMENTS["bentoml"]), ["bentoml"])
+            case "ray_serve":
+                return installed(Path(sys.executable), ["ray"])
+            case _:
+                return installed(Path(sys.executable), ["uvicorn"])
+
+
+def _titles(url: str, request: Request) -> tuple[list[str], bytes]:
+    """The titles of a page, row after row; and the page."""
+    asked = urllib.request.Request(
+        url + request["target"],
+        data=request["body"].encode() or None,
+        method=request["method"],
+        headers={"content-type": "application/json"},
+    )
+    with urllib.request.urlopen(asked, timeout=60) as answer:
+        body: bytes = answer.read()
+    page = json.loads(body)
+    if isinstance(page, list):
+        page = json.loads(page[0])
+    rows = page.get("rows", ())
+    return [item["title_id"] for row in rows for item in row["items"]], body
+
+
+if __name__ == "__main__":
+    main()
