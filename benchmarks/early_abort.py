@@ -29,8 +29,8 @@ ERRORS, PLAYS, STARTS = 0.02, 0.30, 0.5
 SPREAD = 0.5
 """Of the latencies' logarithm."""
 QUANTILE = 0.95
-EDGES = np.exp(SPREAD * np.linspace(0, 4, 400))
-"""Of latencies' histograms; the last bin also holds what lies beyond."""
+FIRST, WIDTH, BINS = 0.5, 0.0125, 240
+"""Edges of latencies' histograms, in spreads: the first and last bins also hold what lies beyond."""
 
 Floats = npt.NDArray[np.float64]
 Looks = Iterator[tuple[npt.NDArray[np.bool_], Callable[[], npt.NDArray[np.bool_]]]]
@@ -129,11 +129,13 @@ def latency(draw: np.random.Generator, canaries: int, steps: int, regression: fl
 
 def slow_tail(draw: np.random.Generator, canaries: int, steps: int, regression: float) -> Looks:
     """The 95th percentile of latencies, from histograms, that rises."""
-    counts = np.zeros((2, canaries, len(EDGES)), np.int32)
-    sides = np.arange(2 * canaries).repeat(STEP) * len(EDGES)
+    counts = np.zeros((2, canaries, BINS), np.int32)
+    sides = (np.arange(2 * canaries) * BINS).reshape(2, canaries, 1)
+    harm = np.log1p(regression) / SPREAD * np.array([0, 1]).reshape(2, 1, 1)
     for look in range(steps):
-        bins = np.searchsorted(EDGES[:-1], _latencies(draw, canaries, regression).ravel())
-        counts += np.bincount(sides + bins, minlength=counts.size).reshape(counts.shape)
+        place = np.ceil((draw.normal(size=(2, canaries, STEP)) + (harm - FIRST)) / WIDTH)
+        bins = sides + np.clip(place, 0, BINS - 1).astype(np.int64)
+        counts += np.bincount(bins.ravel(), minlength=counts.size).reshape(counts.shape)
         n = (look + 1) * STEP
         over = n - np.cumsum(counts, axis=2, dtype=np.int32)
         yield _beyond(over, n), lambda o=over, n=n: _exceed(o, n)

@@ -123,6 +123,11 @@ class Values:
         """How many."""
         return len(self.values)
 
+    @property
+    def least(self) -> float:
+        """No value is below it."""
+        return float(self.values[0]) if self.n else 0.0
+
     def up_to(self, limits: Floats) -> tuple[Counts, Counts]:
         """How many values are not above each limit: at least, at most."""
         count = np.searchsorted(self.values, limits, "right")
@@ -148,6 +153,11 @@ class Histogram:
     def n(self) -> int:
         """How many values were counted."""
         return int(self.counts.sum())
+
+    @property
+    def least(self) -> float:
+        """As `Values.least`."""
+        return float(self.edges[0])
 
     def up_to(self, limits: Floats) -> tuple[Counts, Counts]:
         """As `Values.up_to`."""
@@ -185,7 +195,7 @@ def watch(limit: Limit, baseline: Evidence, canary: Evidence) -> Decision:
         both sides. Of all but means, these are ratios of the canary's to the baseline's.
 
     Raises:
-        InvalidInput: evidence of another kind than the limit's.
+        InvalidInput: evidence of another kind than the limit's, or a quantile of values below zero.
     """
     match limit.kind, baseline, canary:
         case "rate", Rate(), Rate():
@@ -388,6 +398,11 @@ def _quantile(limit: Limit, baseline: Values | Histogram, canary: Values | Histo
     evidence is the least over a band that holds it but for a part of alpha.
     """
     assert limit.quantile is not None
+    least = min(side.least for side in (baseline, canary))
+    if least < 0:
+        raise InvalidInput(
+            f"limit on {limit.metric}: a value is {least:g}; quantiles of 0 or more are compared"
+        )
     low, high = band(baseline.n, limit.quantile, limit.alpha * BAND)
     if low < 0 or high > baseline.n or not canary.n:
         return _NOTHING

@@ -190,3 +190,5 @@ def test_a_limit_names_what_it_does_not_accept(fields: Any, named: str) -> None:
 def test_evidence_of_another_kind_is_refused() -> None:
     with pytest.raises(InvalidInput, match="kind mean with evidence Rate and Rate"):
         watch(Limit(metric="m", kind="mean"), *[Rate(successes=1, trials=2)] * 2)
+    with pytest.raises(InvalidInput, match="a value is -1"):
+        watch(Limit(metric="m", kind="quantile", quantile=0.5), *[Values(values=np.array([-1.0, 2.0]))] * 2)

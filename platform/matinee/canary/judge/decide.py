@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import isnan
 from typing import Literal
 
 import numpy as np
@@ -161,10 +162,11 @@ def _result(
 ) -> MetricJudgement:
     has_data = control.count > 0 and experiment.count > 0
     name = label(metric, high=high, low=low, has_data=has_data)
-    if compared and estimate != estimate:
+    if compared and isnan(estimate):
         reason = "no difference beyond chance"
     elif compared:
-        reason = f"shift {estimate:.4g} [{least:.4g}, {most:.4g}], {metric.effect.measure} {effect:.4g}"
+        size = "undefined" if isnan(effect) else f"{effect:.4g}"
+        reason = f"shift {estimate:.4g} [{least:.4g}, {most:.4g}], {metric.effect.measure} {size}"
     elif has_data:
         reason = "the same values on both sides"
     else:

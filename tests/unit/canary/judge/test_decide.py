@@ -106,6 +106,13 @@ def test_spread_is_harmful_where_its_direction_is() -> None:
     assert (limited.label, limited.critical) == ("High", False)
 
 
+def test_a_better_level_may_vary_more() -> None:
+    calm, wild = MISSES["a change of variance alone"]
+    assert label(calm, wild + 20, direction="decrease") == "Pass"
+    assert label(calm, wild - 20, direction="increase") == "Pass"
+    assert label(calm, wild - 0.1, direction="increase") == "High"
+
+
 GAUGES = {
     "normal": lambda size: DRAW.normal(10, 1, size),
     "skewed": lambda size: DRAW.lognormal(3, 0.7, size),
