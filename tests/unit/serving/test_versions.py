@@ -149,7 +149,9 @@ def test_a_version_that_loads_for_long_keeps_no_change_waiting(
     live: LiveVersions, splits: Splits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loading, go = versions.load_live, threading.Event()
-    monkeypatch.setattr(versions, "load_live", lambda *given, **more: go.wait(5) and loading(*given, **more))
+    monkeypatch.setattr(
+        versions, "load_live", lambda *given, **named: go.wait(5) and loading(*given, **named)
+    )
     splits.set("search", {"2": 1}, who="t", why="t")
     live.refresh(wait=False)
     splits.set("shelf", {"1": 1}, who="t", why="meanwhile")
