@@ -18,7 +18,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -291,11 +291,12 @@ class _Hanging:
 
 def replicas() -> list[int]:
     """Processes of the replicas of the API that this process started."""
-    return [
-        process.pid
-        for process in psutil.Process().children(recursive=True)
-        if "ServeReplica:matinee" in " ".join(process.cmdline())
-    ]
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if "ServeReplica:matinee" in " ".join(process.cmdline()):
+                found.append(process.pid)
+    return found
 
 
 def _stopped(pid: int, seconds: float) -> None:
