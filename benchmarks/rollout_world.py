@@ -68,7 +68,7 @@ SLOW_S = 0.08
 PAGE = 10
 SURFACE = "home"
 MEMBER_VIEWS = ("member_activity", "member_watched", "member_affinity")
-FOLLOWED_S = 1.0
+FOLLOWED_S = 2.0
 """How long a replica may take to apply a change of the split."""
 LONGEST_S = 120.0
 BETTER, SHUFFLED, SLOW = "2", "3", "4"
@@ -281,7 +281,7 @@ def roll_out(settings: Settings, service: Service, candidate: str) -> Rollout:
     deadline = time.monotonic() + LONGEST_S + 10
     while rollouts.get(asked.id).live and time.monotonic() < deadline:
         service.pass_time()
-    over = time.monotonic() + 2 * FOLLOWED_S
+    over = time.monotonic() + FOLLOWED_S
     while time.monotonic() < over:
         service.pass_time()
     found = rollouts.get(asked.id)
