@@ -86,9 +86,9 @@ def plan() -> Plan:
         update={
             "name": "world",
             "steps": (
-                Step(share=0.1, least_s=3, least_exposures=60),
-                Step(share=0.25, least_s=3, least_exposures=150),
-                Step(share=0.5, least_s=4, least_exposures=600),
+                Step(share=0.1, least_s=4, least_exposures=100),
+                Step(share=0.25, least_s=4, least_exposures=200),
+                Step(share=0.5, least_s=5, least_exposures=600),
             ),
             "judge": {**preset.judge, "metrics": judged},
             "limits": (
@@ -97,7 +97,7 @@ def plan() -> Plan:
                 Limit(metric="cold_rate", kind="rate", harm="increase", tolerance=0.1),
                 Limit(metric="latency_mean_ms", kind="mean", harm="increase", tolerance=4.0),
             ),
-            "interval_s": 0.5,
+            "interval_s": 1.0,
             "settle_s": 3.0,
             "max_s": LONGEST_S,
         }
