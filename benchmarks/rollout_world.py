@@ -68,7 +68,7 @@ SLOW_S = 0.08
 PAGE = 10
 SURFACE = "home"
 MEMBER_VIEWS = ("member_activity", "member_watched", "member_affinity")
-FOLLOWED_S = 1.0
+FOLLOWED_S = 2.0
 """How long a replica may take to apply a change of the split."""
 LONGEST_S = 120.0
 BETTER, SHUFFLED, SLOW = "2", "3", "4"
@@ -86,9 +86,9 @@ def plan() -> Plan:
         update={
             "name": "world",
             "steps": (
-                Step(share=0.1, least_s=3, least_exposures=60),
-                Step(share=0.25, least_s=3, least_exposures=150),
-                Step(share=0.5, least_s=4, least_exposures=600),
+                Step(share=0.1, least_s=4, least_exposures=100),
+                Step(share=0.25, least_s=4, least_exposures=200),
+                Step(share=0.5, least_s=5, least_exposures=600),
             ),
             "judge": {**preset.judge, "metrics": judged},
             "limits": (
@@ -97,7 +97,7 @@ def plan() -> Plan:
                 Limit(metric="cold_rate", kind="rate", harm="increase", tolerance=0.1),
                 Limit(metric="latency_mean_ms", kind="mean", harm="increase", tolerance=4.0),
             ),
-            "interval_s": 0.5,
+            "interval_s": 1.0,
             "settle_s": 3.0,
             "max_s": LONGEST_S,
         }
@@ -281,7 +281,7 @@ def roll_out(settings: Settings, service: Service, candidate: str) -> Rollout:
     deadline = time.monotonic() + LONGEST_S + 10
     while rollouts.get(asked.id).live and time.monotonic() < deadline:
         service.pass_time()
-    over = time.monotonic() + 2 * FOLLOWED_S
+    over = time.monotonic() + FOLLOWED_S
     while time.monotonic() < over:
         service.pass_time()
     found = rollouts.get(asked.id)

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::R
 def test_the_better_one_is_promoted_and_the_worse_ones_are_rolled_back(tmp_path: Path) -> None:
     lines, books, champion = rollout_world.run(tmp_path)
     decided = {line.candidate: line.action for line in lines}
-    assert decided == {"better": "promote", "shuffled": "roll_back", "slow": "roll_back"}
+    assert decided == {"better": "promote", "shuffled": "roll_back", "slow": "roll_back"}, lines
     assert champion == rollout_world.BETTER
     reasons = {line.candidate: line.reason for line in lines}
     assert "latency" in reasons["slow"]

@@ -73,7 +73,7 @@ class Bench:
         self._producer.send_wait(topic, ["m"] * len(messages), messages, 5.0)
 
     def until(self, rollout: Rollout, done: Callable[[Rollout], bool], meanwhile: Any = None) -> Rollout:
-        deadline = time.monotonic() + 40
+        deadline = time.monotonic() + 60
         while not done(found := self.rollouts.get(rollout.id)):
             assert time.monotonic() < deadline, found
             if meanwhile:
@@ -120,7 +120,7 @@ def test_another_controller_goes_on_where_one_ended(bench: Bench) -> None:
     asked = bench.propose(LONG, "restarted")
     running = bench.until(asked, lambda found: found.state is not None)
     bench.show(running, 30)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while first.status()["rollouts"][0]["settled"] != {"baseline": 30, "canary": 30}:
         assert time.monotonic() < deadline, first.status()
         time.sleep(0.05)
