@@ -9,8 +9,14 @@ RUN := env -u PYTHONDONTWRITEBYTECODE
 demo: .venv/.installed
 	$(RUN) $(BIN)/matinee demo $(ARGS)
 
+# Units side by side, a file in one process; then what shares the machine with real servers, one by one.
 test: .venv/.installed
+ifdef ARGS
 	$(RUN) $(BIN)/python -m pytest $(ARGS)
+else
+	$(RUN) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/integration --ignore=tests/e2e
+	$(RUN) $(BIN)/python -m pytest tests/integration tests/e2e
+endif
 
 lint: .venv/.installed
 	$(BIN)/ruff check .

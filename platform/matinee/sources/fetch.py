@@ -114,5 +114,5 @@ def _last_line(text: str) -> str:
     last = errors[-1] if errors else ""
     if not last or not broken:
         return last
-    cause = broken[-1].split(">: ")[-1].removesuffix("')")
+    cause = re.split(r"[>)]: ", broken[-1])[-1].rstrip("'\")")
     return f"{last} (an index does not answer: {cause})"
