@@ -79,7 +79,7 @@ class Bench:
         cores = sorted(os.sched_getaffinity(0))
         self._server, self._client = cores[0], cores[-1]
         self._bytes = 0
-        self._first = {"asgi": 1000.0}
+        self._first = {"asgi": 1000.0, "kept": 200.0}
 
     def against(self, peer: str, *, cached: bool) -> None:
         """Measure ours and a peer in turn."""
@@ -95,7 +95,7 @@ class Bench:
 
         def ours() -> float:
             with self._ours(cached) as url:
-                return self._rate(url, homes(ASKED), "asgi" if cached else "ours")
+                return self._rate(url, homes(ASKED), "kept" if cached else "ours")
 
         def theirs() -> float:
             with self._peer(peer) as (url, requests):
@@ -116,6 +116,7 @@ class Bench:
 
     def _rate(self, url: str, requests: list[Request], side: str) -> float:
         found = saturation(url, requests, core=self._client, first=self._first.get(side, 25.0))
+        self._first[side] = 0.7 * found["rate"]
         print(json.dumps({"side": side, **found}), file=sys.stderr, flush=True)
         return float(found["rate"])
 
