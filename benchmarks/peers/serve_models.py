@@ -13,8 +13,10 @@ from matinee.gateway.pages import _home
 from matinee.models.base import Model, Query, Scores
 from matinee.registry.mlflow import CHAMPION, Registry
 from matinee.serving import recommender, versions
-from matinee.serving.pages import HomeRequest, answered, page_of
+from matinee.serving.pages import HomeRequest, again, page_of
 from matinee.serving.recommender import Known, Scored
+from matinee.serving.titles import TitleFeatures
+from matinee.serving.trends import TitleColumns
 
 
 class Pages:
@@ -30,6 +32,9 @@ class Pages:
             registry, settings.serving.model, registry.get(settings.serving.model, CHAMPION).version
         )
         self._reader = OnlineReader(settings)
+        titles = TitleFeatures(settings)
+        titles.start()
+        self._columns = TitleColumns(titles)
 
     @property
     def members(self) -> Mapping[str, Model]:
@@ -58,7 +63,7 @@ class Pages:
         """The page of parts, float32 [titles] each."""
         scores: Scores = np.sum(list(parts.values()), axis=0, dtype=np.float32)
         found = Scored(known=known, scores=scores, parts=parts)
-        return _home(answered(page_of(HomeRequest(member_id=known.member_id), found, None), found))
+        return _home(again(page_of(HomeRequest(member_id=known.member_id), found, self._columns), known))
 
     def parts(self, query: Query) -> Mapping[str, Scores]:
         """The ensemble's parts, float32 [m, titles]."""
