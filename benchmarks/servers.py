@@ -94,7 +94,10 @@ def load(url: str, requests: Sequence[Request], *, rate: float, seconds: float, 
         "seed": 0,
     }
     with _on(core):
-        return run_peer(Path(sys.executable), "http_load", asked, cores=1, timeout_s=seconds + 60)
+        found = run_peer(Path(sys.executable), "http_load", asked, cores=1, timeout_s=seconds + 60)
+    told = {key: value if isinstance(value, dict) else round(value, 1) for key, value in found.items()}
+    print(json.dumps({"asked_per_s": round(rate, 1), **told}), file=sys.stderr, flush=True)
+    return found
 
 
 def saturated(found: Mapping[str, Any]) -> bool:

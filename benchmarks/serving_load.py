@@ -25,8 +25,10 @@ from matinee.config import load_settings
 NAME = "serving_load"
 SIZES = ((1_000, 2_000), (10_000, 2_000), (10_000, 20_000), (100_000, 2_000))
 """Titles and members."""
+OVERLOADED = SIZES[1]
+"""Where the overload lasts for `OVERLOAD_S`."""
 TARGET_MS = 50.0
-HALF_S, OVERLOAD_S = 20.0, 30.0
+HALF_S, OVERLOAD_S = 15.0, 30.0
 TIMES = 5
 ASKED = 400
 """Members whose pages are asked for in turn, spread over all."""
@@ -65,9 +67,8 @@ def measure(folder: Path, titles: int, members: int, *, quick: bool) -> dict[str
     with _serving(flags, cores[0]) as url:
         top = saturation(url, requests, core=cores[-1], first=25.0)
         half = load(url, requests, rate=top["rate"] / 2, seconds=5 if quick else HALF_S, core=cores[-1])
-        over = load(
-            url, requests, rate=TIMES * top["rate"], seconds=5 if quick else OVERLOAD_S, core=cores[-1]
-        )
+        seconds = OVERLOAD_S if (titles, members) == OVERLOADED else 5.0
+        over = load(url, requests, rate=TIMES * top["rate"], seconds=seconds, core=cores[-1])
     line = {
         "name": NAME,
         "titles": titles,
