@@ -212,7 +212,7 @@ class Gateway(Section):
     """Longest wait for a whole body."""
     request_s: float = Field(30.0, gt=0)
     """Longest a request may take; then it is answered 503."""
-    quick_s: float = Field(0.02, gt=0)
+    quick_s: float = Field(0.1, gt=0)
     """Pages that take no longer are never held to be slow; where more than 5% take longer than this and
     than twice what they take in calm, fewer are let in at a time, and the others answered 503."""
     access_log: Literal["file", "stderr", "off"] = "file"
