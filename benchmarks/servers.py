@@ -25,9 +25,9 @@ SLOWEST_MS = 500.0
 """p95 above which a server counts as saturated."""
 KEPT = 0.95
 """Share of the offered requests that must be answered within the run, else it counts as saturated."""
-PROBE_S = 4.0
+PROBE_S = 3.0
 """Length of a run of the search for saturation."""
-STEPS = 4
+STEPS = 3
 """Halvings of the interval that saturation lies in."""
 
 Request = Mapping[str, str]
