@@ -8,6 +8,7 @@ Where no vulnerability service answers, the first half is skipped and says so.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 import sys
@@ -70,12 +71,13 @@ def secrets(*, accept: bool) -> int:
 
 
 def _scanned() -> SecretsCollection:
-    found = SecretsCollection(root=str(ROOT))
+    found = SecretsCollection()
     git = shutil.which("git") or "git"
-    listed = subprocess.run([git, "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True)
-    for name in listed.stdout.split("\0"):
-        if name and name != BASELINE.name and (ROOT / name).is_file():
-            found.scan_file(name)
+    with contextlib.chdir(ROOT):  # so that the baseline names files as git does
+        listed = subprocess.run([git, "ls-files", "-z"], check=True, capture_output=True, text=True)
+        for name in listed.stdout.split("\0"):
+            if name and name != BASELINE.name and Path(name).is_file():
+                found.scan_file(name)
     return found
 
 
