@@ -7,6 +7,7 @@ and hands over to the next. So a lone request is scored alone, and batches grow 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -18,7 +19,7 @@ from matinee.schema import Features
 MOST = 32
 """Requests of one pass."""
 STUCK_S = 2.0
-"""A request that has waited so long for a pass of others is scored alone."""
+"""A request that has waited so long waits for no pass of others any more; longer than a pass may take."""
 
 Parts = Mapping[str, Scores]
 """By part, float32 [m, titles]; they sum to the scores."""
@@ -26,9 +27,14 @@ Parts = Mapping[str, Scores]
 
 @dataclass(kw_only=True)
 class _Waiting:
-    """A request's query and, in the end, what became of it."""
+    """A request's query and, in the end, what became of it.
+
+    Args:
+        since: monotonic seconds: when it came or, later, when the pass began that it is in.
+    """
 
     query: Query
+    since: float = field(default_factory=time.monotonic)
     woken: threading.Event = field(default_factory=threading.Event)
     parts: Parts | None = None
     failure: BaseException | None = None
@@ -45,41 +51,54 @@ class Batches:
         self._score = score
         self._lock = threading.Lock()
         self._waiting: list[_Waiting] = []
-        self._busy = False
+        self._leader: _Waiting | None = None
 
     def score(self, query: Query) -> Parts:
         """The parts of a query of one member, float32 [titles] each; raises what the model raised."""
         own = _Waiting(query=query)
         with self._lock:
             self._waiting.append(own)
-            if not self._busy:
-                self._busy = True
-                own.woken.set()
-        if not own.woken.wait(STUCK_S):
-            with self._lock:
-                taken = own not in self._waiting
-                if not taken:
-                    self._waiting.remove(own)
-            return _row(self._score(query), 0)
+            if self._leader is None:
+                self._lead_with(own)
+        while not own.woken.wait(own.since + STUCK_S - time.monotonic()):
+            if not self._may_wait(own):
+                return _row(self._score(query), 0)
         if own.parts is None and own.failure is None:
-            self._lead()
+            self._lead(own)
         if own.failure is not None:
             raise own.failure
         assert own.parts is not None
         return own.parts
 
-    def _lead(self) -> None:
-        """Score what waits, then wake the next to do so."""
+    def _lead_with(self, one: _Waiting) -> None:
+        """Make a request that waits the leader of the next pass; the caller holds the lock."""
+        self._leader = one
+        one.woken.set()
+
+    def _may_wait(self, own: _Waiting) -> bool:
+        """Whether a request that waited long will be woken; it leads now where another's pass is stuck."""
         with self._lock:
-            batch, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
+            if own in self._waiting and not own.woken.is_set():
+                self._lead_with(own)
+            return own.woken.is_set() or time.monotonic() < own.since + STUCK_S
+
+    def _lead(self, own: _Waiting) -> None:
+        """Score what waits, then wake the next to do so, unless another has taken over meanwhile."""
+        with self._lock:
+            others = [each for each in self._waiting if each is not own]
+            batch, self._waiting = [own, *others[: MOST - 1]], others[MOST - 1 :]
+            for each in batch:
+                each.since = time.monotonic()
         try:
             self._answer(batch)
         finally:
-            with self._lock:
-                self._busy = bool(self._waiting)
-                following = self._waiting[:1]
-            for each in [*batch, *following]:
+            for each in batch:
                 each.woken.set()
+            with self._lock:
+                if self._leader is own:
+                    self._leader = None
+                    if self._waiting:
+                        self._lead_with(self._waiting[0])
 
     def _answer(self, batch: Sequence[_Waiting]) -> None:
         try:

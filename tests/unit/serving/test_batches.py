@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
 
 from matinee.models.base import Query, Scores
 from matinee.schema import Features
-from matinee.serving.batches import MOST, Batches, joined
+from matinee.serving.batches import MOST, Batches, _Waiting, joined
 
 TITLES = 7
 
@@ -73,7 +74,7 @@ def test_a_query_that_fails_fails_alone() -> None:
     model.open.clear()
     with ThreadPoolExecutor(8) as pool:
         first = pool.submit(batches.score, query(1))
-        while not batches._busy or batches._waiting:
+        while batches._leader is None or batches._waiting:
             threading.Event().wait(0.01)
         others = [pool.submit(batches.score, query(title)) for title in (0, 2, 3)]
         while len(batches._waiting) < 3:
@@ -98,13 +99,57 @@ def test_a_pass_that_hangs_holds_nobody_else_for_good(monkeypatch: pytest.Monkey
     batches = Batches(score)
     with ThreadPoolExecutor(2) as pool:
         stuck = pool.submit(batches.score, query(0))
-        while not batches._busy or batches._waiting:
+        while batches._leader is None or batches._waiting:
             threading.Event().wait(0.01)
         assert batches.score(query(2))["part"].argmax() == 2
         hanging.set()
         with pytest.raises(ValueError, match="title 0"):
             stuck.result(10)
     assert batches.score(query(5))["part"].argmax() == 5
+
+
+def test_those_who_waited_too_long_for_a_stuck_pass_are_scored_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("matinee.serving.batches.STUCK_S", 0.2)
+    hanging = threading.Event()
+    model = Counting()
+
+    def score(asked: Query) -> Mapping[str, Scores]:
+        if asked.histories[0][0] == 1:
+            hanging.wait(10)
+        return model(asked)
+
+    batches = Batches(score)
+    with ThreadPoolExecutor(4) as pool:
+        stuck = pool.submit(batches.score, query(1))
+        while batches._leader is None or batches._waiting:
+            threading.Event().wait(0.01)
+        others = [pool.submit(batches.score, query(title)) for title in (2, 3, 4)]
+        assert [other.result(10)["part"].argmax() for other in others] == [2, 3, 4]
+        assert batches.score(query(5))["part"].argmax() == 5  # at once: the stuck pass leads no more
+        hanging.set()
+        assert stuck.result(10)["part"].argmax() == 1
+    assert sum(model.sizes) == 5
+    assert model.sizes[-2:] == [1, 1]
+    assert batches._leader is None
+
+
+def test_a_leader_whose_wait_ends_as_it_is_woken_still_leads(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Late(threading.Event):
+        """Its first wait ends as what is waited for comes, and says that it did not."""
+
+        told = False
+
+        def wait(self, timeout: float | None = None) -> bool:
+            told, self.told = self.told, True
+            return super().wait(timeout) and told
+
+    waiting = partial(_Waiting, woken=Late())
+    monkeypatch.setattr("matinee.serving.batches._Waiting", waiting)
+    batches = Batches(Counting())
+    assert batches.score(query(3))["part"].argmax() == 3
+    assert batches._leader is None  # else whoever comes next waits for nobody
 
 
 def test_members_without_features_have_unknown_ones_among_others() -> None:
