@@ -1,6 +1,7 @@
 """Make and keep a home page for every member the lake knows; a replica shows it while nothing happened since.
 
     python jobs/precompute.py [--home HOME] [--surface home] [--max-maturity AGE] [--language LANG]...
+                              [--context NAME=TEXT]...
                               [--rows N] [--per-row N] [--workers N] [--address RAY] [--json]
     ray job submit --address URL --working-dir . --runtime-env-json '{"py_modules": ["platform/matinee"]}' \\
         -- python jobs/precompute.py --home HOME
@@ -27,6 +28,7 @@ def main() -> int:
     parser.add_argument("--surface", default="home")
     parser.add_argument("--max-maturity", type=int, help="of the profile: the viewer's age")
     parser.add_argument("--language", action="append", default=[], help="of the profile; again for more")
+    parser.add_argument("--context", action="append", default=[], help="of the request: country=SE")
     parser.add_argument("--rows", type=int, default=10)
     parser.add_argument("--per-row", type=int, default=20)
     parser.add_argument("--workers", type=int, default=1, help="processes, each with one CPU")
@@ -53,16 +55,19 @@ def main() -> int:
 
 def _run(settings: Settings, args: argparse.Namespace) -> dict[str, float]:
     from matinee.local.cluster import connect
+    from matinee.serving.availability import country_of
     from matinee.serving.home import Layout
     from matinee.serving.pages import HomeRequest
     from matinee.serving.precompute import precompute
     from matinee.serving.rank import Filters
 
+    context = dict(told.partition("=")[::2] for told in args.context)
     request = HomeRequest(
         member_id="",
         surface=args.surface,
         layout=Layout(rows=args.rows, per_row=args.per_row),
-        filters=Filters(max_maturity=args.max_maturity, languages=args.language),
+        filters=Filters(max_maturity=args.max_maturity, languages=args.language, country=country_of(context)),
+        context=context,
     )
     member_ids = _members(settings)
     with connect(settings):

@@ -102,6 +102,17 @@ def parser() -> argparse.ArgumentParser:
     split.add_argument("--who", default="cli")
     split.add_argument("--why", default="")
 
+    licences = add("licences", _licences, "show or set which titles are on offer, where and when")
+    licences.add_argument("action", choices=["show", "import", "set", "withdraw", "clear"])
+    licences.add_argument(
+        "name", nargs="?", help="import: a CSV or Parquet file of windows; else a title's id"
+    )
+    licences.add_argument("--country", action="append", default=[], help="set: SE, again for more; none: all")
+    licences.add_argument("--from", dest="begin", metavar="TIME", help="set: 2026-01-31 or 2026-01-31T20:00Z")
+    licences.add_argument("--until", dest="end", metavar="TIME", help="set: the first moment it is not")
+    licences.add_argument("--who", default="cli")
+    licences.add_argument("--why", default="")
+
     rollout = add("rollout", _rollout, "put a candidate in front of members, judged as it goes")
     rollout.add_argument("action", choices=["start", "status", "stop", "list", "show"])
     rollout.add_argument("name", nargs="?", help="start: the model; stop, show: the rollout's number")
@@ -228,6 +239,35 @@ def _split(options: argparse.Namespace, settings: Settings) -> int:
         version, share = options.shadow[0], _number(options.shadow[1])
         splits.set_shadow(options.surface, Shadow(version=version, share=share) if share else None, **signed)
     _show(options, {"surface": options.surface, **asdict(splits.rules().get(options.surface, Rules()))})
+    return 0
+
+
+def _licences(options: argparse.Namespace, settings: Settings) -> int:
+    from matinee.errors import InvalidInput
+    from matinee.events.encode import rfc3339
+    from matinee.serving.licences import Licences, read_windows, windows_of
+
+    licences, name, signed = Licences(settings), options.name, {"who": options.who, "why": options.why}
+    if options.action == "show":
+        listed = licences.listed().windows.to_pylist()
+        changes = [{**asdict(change), "time": rfc3339(change.time)} for change in licences.history(name)]
+        windows = [row for row in listed if name in (None, row["title_id"])]
+        _show(options, {"windows": windows if name or options.json else len(windows), "changes": changes})
+        return 0
+    if not name:
+        what = "a file" if options.action == "import" else "a title's id"
+        raise InvalidInput(f"licences {options.action} needs {what}")
+    match options.action:
+        case "import":
+            licences.replace(read_windows(Path(name)), **signed)
+        case "set":
+            windows = windows_of(name, options.country, begin=options.begin, end=options.end)
+            licences.set(name, windows, **signed)
+        case "withdraw":
+            licences.withdraw(name, **signed)
+        case _:
+            licences.clear(name, **signed)
+    _show(options, {"action": options.action, "name": name, "windows": len(licences.listed().windows)})
     return 0
 
 

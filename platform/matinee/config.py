@@ -150,13 +150,6 @@ class Serving(Section):
     """How long a kept page is shown again while its member does nothing; 0: never, it only stands in."""
     page_keep_s: float = Field(86_400.0, gt=0)
     """How long a page can stand in where no model answers."""
-    withdrawn: tuple[str, ...] = ()
-    """Ids of titles that no answer shows; a JSON list in the environment."""
-
-    @field_validator("withdrawn", mode="before")
-    @classmethod
-    def _from_text(cls, value: object) -> object:
-        return json.loads(value) if isinstance(value, str) else value
 
 
 class Auth(Section):

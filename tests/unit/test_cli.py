@@ -139,6 +139,38 @@ def test_splits_and_their_rules_on_the_command_line(
     assert "'much' is no number" in capsys.readouterr().err
 
 
+def test_licences_on_the_command_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    common = ["--home", str(tmp_path), "--json", "--who", "ana", "--why", "contract 7"]
+
+    def run(*more: str) -> dict[str, Any]:
+        assert cli.main(["licences", *more, *common]) == 0
+        found: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return found
+
+    windows = tmp_path / "windows.csv"
+    windows.write_text("title_id,country\n50,SE\n51,SE\n")
+    assert run("import", str(windows))["windows"] == 2
+    assert run("set", "51", "--country", "FR", "--country", "DE", "--until", "2026-07-01")["windows"] == 3
+    run("withdraw", "50")
+    shown = run("show")
+    assert [(row["title_id"], row["country"]) for row in shown["windows"]] == [
+        ("51", "FR"),
+        ("51", "DE"),
+        ("50", None),
+    ]
+    assert [change["title_id"] for change in shown["changes"]] == ["50", "51", None]
+    run("clear", "50")
+    assert [row["country"] for row in run("show", "50")["windows"]] == ["SE"]
+    for wrong, said in (
+        (["set"], "a title's id"),
+        (["import", str(tmp_path / "none.csv")], "none.csv"),
+        (["set", "50", "--from", "soon"], "'soon'"),
+        (["set", "50", "--country", "Sweden"], "'Sweden'"),
+    ):
+        assert cli.main(["licences", *wrong, *common]) == 2
+        assert said in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -34,6 +34,7 @@ from matinee.gateway.messages import (
 from matinee.gateway.metrics import MEDIA_TYPE, Metrics, Pipeline
 from matinee.gateway.problems import Problem, problem, shown
 from matinee.registry.mlflow import Registry
+from matinee.serving.availability import country_of
 from matinee.serving.exposures import ExposureLog
 from matinee.serving.page_cache import PageCache
 from matinee.serving.place import Rules
@@ -265,6 +266,7 @@ def _ask(body: RecommendationRequest) -> Ask:
             languages=filters.languages,
             genres=filters.genres,
             exclude_watched=filters.exclude_watched,
+            country=country_of(body.context),
         ),
     )
 

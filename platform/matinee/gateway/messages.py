@@ -42,7 +42,9 @@ class RecommendationRequest(Body):
     surface: Name = Field("home", description="The place in the product; splits are per surface.")
     filters: TitleFilters = TitleFilters()
     context: dict[Name, Name] = Field(
-        {}, max_length=16, description="What is known of the request, for segments of the split."
+        {},
+        max_length=16,
+        description="What is known of the request, for segments and, by its country, what is on offer.",
     )
 
 

@@ -12,6 +12,7 @@ from matinee.events.encode import rfc3339
 from matinee.gateway.guard import allow
 from matinee.gateway.messages import FALLBACK, ColdReason, Name
 from matinee.gateway.problems import Problem
+from matinee.serving.availability import country_of
 from matinee.serving.home import Layout
 from matinee.serving.pages import HomeAnswer, HomeRequest
 from matinee.serving.rank import Filters
@@ -24,7 +25,10 @@ Maturity = Annotated[
 Languages = Annotated[list[Name], Query(max_length=100, description="Accepted languages; none: any.")]
 Context = Annotated[
     list[Annotated[str, StringConstraints(pattern=r"^[^=]{1,256}=.{1,256}$")]],
-    Query(max_length=16, description="What the application knows of the request, country=SE, for segments."),
+    Query(
+        max_length=16,
+        description="What is known of the request (country=SE), for segments and what is on offer.",
+    ),
 ]
 
 
@@ -119,12 +123,13 @@ def install(app: FastAPI, surfaces: Surfaces) -> None:
         context: Context = [],  # noqa: B006
     ) -> Response:
         """A member's page: rows of titles, each with its reason, from the version their split gives them."""
+        told = _told(context)
         request = HomeRequest(
             member_id=member_id,
             surface=surface,
             layout=Layout(rows=rows, per_row=per_row, diversity=diversity),
-            filters=Filters(max_maturity=max_maturity, languages=languages),
-            context=dict(told.split("=", 1) for told in context),
+            filters=Filters(max_maturity=max_maturity, languages=languages, country=country_of(told)),
+            context=told,
         )
         return _json(_home(await surfaces.home(request)))
 
@@ -144,11 +149,17 @@ def install(app: FastAPI, surfaces: Surfaces) -> None:
         ),
         max_maturity: Maturity = None,
         languages: Languages = [],  # noqa: B006 (FastAPI copies it)
+        context: Context = [],  # noqa: B006
     ) -> Response:
         """Titles like a title, by the vectors of the version that the surface's split gives it."""
-        filters = Filters(max_maturity=max_maturity, languages=languages)
+        country = country_of(_told(context))
+        filters = Filters(max_maturity=max_maturity, languages=languages, country=country)
         request = SimilarRequest(title_id=title_id, k=k, surface=surface, filters=filters)
         return _json(_similar(await surfaces.similar(request)))
+
+
+def _told(context: list[str]) -> dict[str, str]:
+    return dict(told.split("=", 1) for told in context)
 
 
 def _json(value: object) -> Response:

@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 from matinee.models.base import Model, Query, Scores
 from matinee.models.bundle import Bundle
 from matinee.models.content import attribute_matrix, relations
-from matinee.serving.rank import Mask, Titles
+from matinee.serving.availability import Mask
+from matinee.serving.rank import Titles
 
 Vectors = npt.NDArray[np.float32]
 Positions = npt.NDArray[np.intp]

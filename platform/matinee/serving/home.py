@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from matinee.serving.availability import Mask
 from matinee.serving.columns import UNKNOWN_DAY, Columns
-from matinee.serving.rank import Mask, top_k
+from matinee.serving.rank import top_k
 
 Positions = npt.NDArray[np.intp]
 

@@ -32,12 +32,16 @@ TOUCHED = 100_000
 logger = logging.getLogger(__name__)
 
 
-def slot_of(request: HomeRequest, version: Live, cell: str) -> str:
-    """What a kept page is of, beside its member: surface, version, cell, profile and what is withdrawn."""
+def slot_of(request: HomeRequest, version: Live, cell: str, *, now: int) -> str:
+    """What a kept page is of, beside its member: surface, version, cell, profile and what is on offer.
+
+    Args:
+        now: microseconds.
+    """
     profile = {
         "layout": asdict(request.layout),
         "filters": asdict(request.filters),
-        "withdrawn": sorted(version.titles.withdrawn),
+        "offer": version.titles.offer(request.filters, now).key,
     }
     digest = blake2b(orjson.dumps(profile, option=orjson.OPT_SORT_KEYS), digest_size=8).hexdigest()
     return f"{request.surface}|{version.name}|{cell}|{digest}"

@@ -89,7 +89,7 @@ def page_of(request: HomeRequest, scored: Scored, titles: TitleColumns) -> HomeP
     longest = titles.longest(version)
     rows = home.compose(
         scored.scores,
-        version.titles.allowed(request.filters),
+        version.titles.allowed(request.filters, known.time),
         _member(known, longest),
         version.columns,
         request.layout,
@@ -199,7 +199,8 @@ def ranking_of(page: HomePage, request: Request, version: Live) -> Answer | None
     Args:
         version: the one that made the page.
     """
-    allowed = version.titles.allowed(request.filters)
+    now = time.time_ns() // 1000
+    allowed = version.titles.allowed(request.filters, now)
     known = version.bundle.positions
     items = [
         (item["score"], item["title_id"], item["name"])
@@ -226,7 +227,7 @@ def ranking_of(page: HomePage, request: Request, version: Live) -> Answer | None
         ranking=ranking,
         names=[name for *_, name in best],
         reason=page.reason,
-        time=time.time_ns() // 1000,
+        time=now,
         made_at=page.made_at,
         features_time=page.features_time,
         fallback=CACHED,

@@ -75,9 +75,9 @@ class Pages:
         self._store.close()
 
     def _made(self, member_ids: Sequence[str]) -> Iterator[tuple[str, HomePage]]:
-        surface, recommender = self._request.surface, self._recommender
+        surface, recommender, context = self._request.surface, self._recommender, self._request.context
         known = [
-            recommender.known(member_id, surface, *recommender.assigned(member_id, surface))
+            recommender.known(member_id, surface, *recommender.assigned(member_id, surface, context))
             for member_id in member_ids
         ]
         known.sort(key=lambda each: each.cell)
@@ -86,7 +86,7 @@ class Pages:
                 version = found.known.version
                 request = replace(self._request, member_id=found.known.member_id)
                 page = page_of(request, found, recommender.columns)
-                yield slot_of(request, version, page.cell), page
+                yield slot_of(request, version, page.cell, now=found.known.time), page
 
 
 def precompute(

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from matinee.schema import Candidate, Catalogue
-
-Mask = npt.NDArray[np.bool_]
+from matinee.serving.availability import ANYTHING, Listed, Mask, Offer, Offers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,12 +21,14 @@ class Filters:
         languages: accepted languages; empty: any.
         genres: a title needs one of these; empty: any.
         exclude_watched: leave out what the member watched.
+        country: where the member is, as in `availability.WINDOW_SCHEMA`; None: not known.
     """
 
     max_maturity: int | None = None
     languages: Sequence[str] = ()
     genres: Sequence[str] = ()
     exclude_watched: bool = True
+    country: str | None = None
 
 
 class Titles:
@@ -35,10 +36,10 @@ class Titles:
 
     Args:
         catalogue: t titles; position i of every mask is its row i.
-        withdrawn: ids of titles that nobody is shown.
+        listed: gives what is on offer, as decided by now; always the same object while nothing changes.
     """
 
-    def __init__(self, catalogue: Catalogue, *, withdrawn: Collection[str] = ()) -> None:
+    def __init__(self, catalogue: Catalogue, listed: Callable[[], Listed] = lambda: ANYTHING) -> None:
         table = catalogue.table
         self.ids: list[str] = catalogue.title_ids
         self.names: list[str] = table["name"].to_pylist()
@@ -48,15 +49,23 @@ class Titles:
         self._languages = _masks([[language] for language in table["language"].to_pylist()])
         self.genres = _masks(table["genres"].to_pylist())
         """By genre, bool [t]."""
-        self.withdrawn = frozenset(withdrawn)
-        self._offered = ~np.isin(np.array(self.ids, dtype=object), list(withdrawn))
+        self._listed = listed
+        self._positions = {title_id: position for position, title_id in enumerate(self.ids)}
+        self._offers = Offers(listed(), self._positions, len(self))
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def allowed(self, filters: Filters) -> Mask:
-        """bool [t]: the titles on offer that pass every filter but `exclude_watched`."""
-        mask = self._offered.copy()
+    def offer(self, filters: Filters, now: int) -> Offer:
+        """What is on offer where the member is, at `now` (microseconds)."""
+        offers, listed = self._offers, self._listed()
+        if offers.listed is not listed:
+            offers = self._offers = Offers(listed, self._positions, len(self))
+        return offers.at(filters.country, now)
+
+    def allowed(self, filters: Filters, now: int) -> Mask:
+        """bool [t]: titles on offer at `now` (microseconds) that pass every filter but `exclude_watched`."""
+        mask = self.offer(filters, now).mask.copy()
         if filters.max_maturity is not None:
             mask &= self._maturity <= filters.max_maturity
         if filters.languages:

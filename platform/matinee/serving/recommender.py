@@ -347,7 +347,7 @@ def scored_by(known: Known, part: str, *, fallback: str) -> Scored:
 def finish(request: Request, scored: Scored) -> Answer:
     """The best titles that pass the request's filters."""
     known, titles = scored.known, scored.known.version.titles
-    mask = titles.allowed(request.filters)
+    mask = titles.allowed(request.filters, known.time)
     if request.filters.exclude_watched:
         mask[known.watched] = False
     order = rank.top_k(scored.scores, mask, request.k)

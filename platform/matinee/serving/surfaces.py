@@ -12,11 +12,12 @@ from matinee.config import Settings
 from matinee.errors import InvalidInput, NotFound
 from matinee.models.base import Scores
 from matinee.serving import rank
+from matinee.serving.availability import Mask
 from matinee.serving.exposures import ExposureLog
 from matinee.serving.ladder import CACHED, LIVE, PART, POPULAR, Ladder, Rung
 from matinee.serving.page_cache import PageCache, slot_of
 from matinee.serving.pages import HomeAnswer, HomeRequest, again, page_of, ranking_of, stand_in
-from matinee.serving.rank import Filters, Mask
+from matinee.serving.rank import Filters
 from matinee.serving.recommender import (
     UNREAD,
     Answer,
@@ -141,7 +142,7 @@ class Surfaces:
         """
         start = time.perf_counter()
         cell, version = await self._assigned(request)
-        slot = slot_of(request, version, cell)
+        slot = slot_of(request, version, cell, now=time.time_ns() // 1000)
         cache = self._cache
 
         def shown(known: Known) -> HomeAnswer | None:
@@ -189,7 +190,8 @@ class Surfaces:
         position = version.bundle.positions.get(request.title_id)
         if position is None:
             raise NotFound(f"title {request.title_id!r}; {version.name} knows none with this id")
-        allowed = version.titles.allowed(request.filters)
+        now = time.time_ns() // 1000
+        allowed = version.titles.allowed(request.filters, now)
         allowed[position] = False
         columns = version.columns
         live = Rung(
@@ -210,9 +212,11 @@ class Surfaces:
     def _kept_ranking(self, request: Request, cell: str, version: Live) -> Answer | None:
         """The titles of the profile's kept home page, as a ranking."""
         filters = request.filters
-        profile = Filters(max_maturity=filters.max_maturity, languages=filters.languages)
+        profile = Filters(
+            max_maturity=filters.max_maturity, languages=filters.languages, country=filters.country
+        )
         page_of_profile = HomeRequest(member_id=request.member_id, surface=request.surface, filters=profile)
-        slot = slot_of(page_of_profile, version, cell)
+        slot = slot_of(page_of_profile, version, cell, now=time.time_ns() // 1000)
         page = self._cache and self._cache.kept(request.member_id, slot)
         return ranking_of(page, request, version) if page else None
 

@@ -10,7 +10,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -25,8 +25,10 @@ from matinee.errors import MatineeError, NotFound, Unavailable
 from matinee.models.base import Model, Query, Scores
 from matinee.models.bundle import Bundle, load_bundle
 from matinee.registry.mlflow import CHAMPION, Registry
+from matinee.serving.availability import ANYTHING, Listed
 from matinee.serving.batches import Batches
 from matinee.serving.columns import Columns
+from matinee.serving.licences import Licences
 from matinee.serving.place import Rules, place
 from matinee.serving.rank import Titles
 from matinee.serving.splits import Splits
@@ -163,8 +165,9 @@ class LiveVersions:
 
     def __init__(self, settings: Settings) -> None:
         self._model = settings.serving.model
-        self._withdrawn = settings.serving.withdrawn
         self._splits = Splits(settings)
+        self._licences = Licences(settings)
+        self._listed = ANYTHING
         self._registry = Registry(settings)
         self._failed: dict[str, float] = {}
         self._loading: dict[str, Future[Live]] = {}
@@ -189,6 +192,7 @@ class LiveVersions:
             self._thread.join()
         self._loader.shutdown(cancel_futures=True)
         self._splits.close()
+        self._licences.close()
 
     def refresh(self, *, wait: bool = True) -> None:
         """Look once. What needs a version that is not loaded stays as it was; all else takes effect.
@@ -199,6 +203,8 @@ class LiveVersions:
         Args:
             wait: for versions to load; without it they are loaded beside, for a later look.
         """
+        if self._licences.newest() != self._listed.number:
+            self._listed = self._licences.listed()
         wanted = self._splits.rules()
         if self._polls % CHAMPION_POLLS == 0 or wanted != self._wanted:
             self._champion = self._aliased()
@@ -262,7 +268,7 @@ class LiveVersions:
             return False
         if version not in self._loading:
             self._loading[version] = self._loader.submit(
-                load_live, self._registry, self._model, version, withdrawn=self._withdrawn
+                load_live, self._registry, self._model, version, lambda: self._listed
             )
         if not (wait or self._loading[version].done()):
             return False
@@ -299,11 +305,13 @@ def _applied(wanted: Rules, old: Rules, loaded: Callable[[Iterable[str]], bool])
     return Rules(weights=weights, trial=trial, members=members, segments=segments, shadow=shadow)
 
 
-def load_live(registry: Registry, model: str, version: str, *, withdrawn: Collection[str] = ()) -> Live:
+def load_live(
+    registry: Registry, model: str, version: str, listed: Callable[[], Listed] = lambda: ANYTHING
+) -> Live:
     """Load a registered version and let it score once, so that no member waits for a first time.
 
     Args:
-        withdrawn: ids of titles that nobody is shown.
+        listed: as in `rank.Titles`.
 
     Raises:
         NotFound: the registry has no such version.
@@ -314,7 +322,7 @@ def load_live(registry: Registry, model: str, version: str, *, withdrawn: Collec
     live = Live(
         name=f"{model}/{found.version}",
         bundle=bundle,
-        titles=Titles(bundle.catalogue, withdrawn=withdrawn),
+        titles=Titles(bundle.catalogue, listed),
     )
     _ = live.cold, live.columns, live.parts, live.batches, live.batches_by_part
     return live

@@ -22,6 +22,7 @@ from matinee.serving.rank import Filters, Titles
 
 GENRES = ("Action", "Comedy", "Drama", "Horror", "Romance")
 TODAY = 20_000
+NOW = TODAY * 86_400_000_000
 
 
 def catalogue(count: int) -> Catalogue:
@@ -86,7 +87,7 @@ def test_no_profile_sees_what_its_rules_forbid_and_nothing_stands_twice(
     )
     page = compose(
         scores,
-        TITLES.allowed(Filters(max_maturity=age, languages=languages)),
+        TITLES.allowed(Filters(max_maturity=age, languages=languages), NOW),
         member,
         COLUMNS,
         Layout(rows=rows, per_row=per_row, diversity=diversity),
@@ -126,7 +127,7 @@ def test_every_kind_of_row_is_there_with_its_reason() -> None:
     random = np.random.default_rng(0)
     page = compose(
         random.normal(size=300).astype(np.float32),
-        TITLES.allowed(Filters()),
+        TITLES.allowed(Filters(), NOW),
         Member(watched=np.array([5, 9, 2], np.int32), begun=[2], affinity={"Horror": 9.0, "Drama": 1.0}),
         COLUMNS,
         Layout(rows=9, per_row=6),
@@ -151,7 +152,7 @@ def test_every_kind_of_row_is_there_with_its_reason() -> None:
 def test_a_title_that_is_not_out_yet_is_not_new() -> None:
     page = compose(
         np.zeros(300, np.float32),
-        TITLES.allowed(Filters()),
+        TITLES.allowed(Filters(), NOW),
         Member(watched=np.zeros(0, np.int32)),
         COLUMNS,
         Layout(rows=30, per_row=3),
@@ -205,7 +206,7 @@ def test_a_page_of_ten_thousand_titles_takes_under_five_milliseconds() -> None:
     scores = random.normal(size=10_000).astype(np.float32)
     trend = random.random(10_000).astype(np.float32)
     member = Member(watched=random.choice(10_000, 200).astype(np.int32), affinity={"Drama": 2.0})
-    allowed = titles.allowed(Filters(max_maturity=16))
+    allowed = titles.allowed(Filters(max_maturity=16), NOW)
 
     def one() -> float:
         start = time.perf_counter()

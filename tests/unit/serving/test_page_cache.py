@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import redis_server
 import served_home
@@ -18,6 +19,7 @@ from matinee.config import Settings
 from matinee.errors import ConfigError, Unavailable
 from matinee.models import popularity
 from matinee.models.bundle import Bundle
+from matinee.serving.availability import WINDOW_SCHEMA, Listed
 from matinee.serving.page_cache import PageCache, encoded, judge, keep_all, slot_of
 from matinee.serving.page_stores import CassandraPages, Kept, PageStore, RedisPages, SqlitePages, page_store
 from matinee.serving.pages import HomePage, HomeRequest
@@ -53,24 +55,27 @@ def test_a_page_is_shown_only_if_nothing_happened_since(
 
 def live(name: str, *withdrawn: str) -> Live:
     catalogue = served_home.catalogue()
+    count = len(withdrawn)
+    nowhere = [withdrawn, [None] * count, [None] * count, [0] * count]
+    listed = Listed(number=count, windows=pa.table(nowhere, schema=WINDOW_SCHEMA))
     model = popularity.SPEC.model(popularity.SPEC.presets["default"])
     bundle = Bundle(name="popularity", model=model, catalogue=catalogue, positions={})
-    return Live(name=name, bundle=bundle, titles=Titles(catalogue, withdrawn=withdrawn))
+    return Live(name=name, bundle=bundle, titles=Titles(catalogue, lambda: listed))
 
 
 def test_each_profile_version_and_cell_has_its_own_slot() -> None:
     request = HomeRequest(member_id="m")
     child = replace(request, filters=Filters(max_maturity=7))
     slots = {
-        slot_of(request, live("r/1"), "v1"),
-        slot_of(request, live("r/2"), "v1"),
-        slot_of(request, live("r/1"), "canary"),
-        slot_of(request, live("r/1", "t5"), "v1"),
-        slot_of(child, live("r/1"), "v1"),
-        slot_of(replace(request, surface="kids"), live("r/1"), "v1"),
+        slot_of(request, live("r/1"), "v1", now=1),
+        slot_of(request, live("r/2"), "v1", now=1),
+        slot_of(request, live("r/1"), "canary", now=1),
+        slot_of(request, live("r/1", "t5"), "v1", now=1),
+        slot_of(child, live("r/1"), "v1", now=1),
+        slot_of(replace(request, surface="kids"), live("r/1"), "v1", now=1),
     }
     assert len(slots) == 6
-    assert slot_of(replace(request), live("r/1"), "v1") in slots
+    assert slot_of(replace(request), live("r/1"), "v1", now=1) in slots
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from matinee.schema import CATALOGUE_SCHEMA, Catalogue
 from matinee.serving.rank import Filters, Titles, candidates, top_k
 
+NOW = 1_700_000_000_000_000
 ROWS = [
     ("t0", "Alpha", ["Drama"], "en", 18),
     ("t1", "Beta", ["Drama", "Comedy"], "fr", 7),
@@ -51,12 +52,12 @@ def titles() -> Titles:
     ],
 )
 def test_a_title_must_pass_every_filter(titles: Titles, filters: Filters, expected: list[int]) -> None:
-    assert np.flatnonzero(titles.allowed(filters)).tolist() == expected
+    assert np.flatnonzero(titles.allowed(filters, NOW)).tolist() == expected
 
 
 def test_a_mask_is_the_callers_to_change(titles: Titles) -> None:
-    titles.allowed(Filters(genres=["Comedy"]))[:] = False
-    assert titles.allowed(Filters(genres=["Comedy"])).sum() == 2
+    titles.allowed(Filters(genres=["Comedy"]), NOW)[:] = False
+    assert titles.allowed(Filters(genres=["Comedy"]), NOW).sum() == 2
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.booleans()), min_size=1, max_size=60), st.integers(1, 70))

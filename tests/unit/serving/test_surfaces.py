@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import served_home
 
@@ -18,6 +19,7 @@ from matinee.errors import InvalidInput, NotFound, Unavailable
 from matinee.features.online import MemberState
 from matinee.models.base import Model, Progress, Query, Scores, TrainingSet
 from matinee.models.bundle import Bundle
+from matinee.serving.availability import WINDOW_SCHEMA, Listed
 from matinee.serving.page_cache import PageCache
 from matinee.serving.page_stores import SqlitePages
 from matinee.serving.pages import HomeRequest
@@ -95,9 +97,10 @@ def surfaces(
 ) -> Iterator[Surfaces]:
     """Version 1 is the model, and the feature store says at once that it does not answer."""
     catalogue = served_home.catalogue()
+    listed = Listed(number=1, windows=pa.table([["t59"], ["SE"], [None], [None]], schema=WINDOW_SCHEMA))
     positions = {title_id: place for place, title_id in enumerate(catalogue.title_ids)}
     bundle = Bundle(name="whole", model=model, catalogue=catalogue, positions=positions)
-    live = Live(name="recommender/1", bundle=bundle, titles=Titles(catalogue, withdrawn=["t59"]))
+    live = Live(name="recommender/1", bundle=bundle, titles=Titles(catalogue, lambda: listed))
     assert live.cold is not None
     assert live.columns is not None
     assert set(live.parts) == {"cf", "popularity"}
@@ -135,9 +138,17 @@ def test_a_defect_of_ours_is_not_held_against_the_version(
     assert asyncio.run(surfaces.home(HomeRequest(member_id="m"))).fallback is None
 
 
-def test_a_withdrawn_title_is_nowhere(surfaces: Surfaces) -> None:
-    answer = asyncio.run(surfaces.recommend(Request(member_id="m", k=60)))
-    assert "t59" not in [candidate.title_id for candidate in answer.ranking.candidates]
+@pytest.mark.parametrize(("country", "shown"), [("SE", True), ("FR", False), (None, False)])
+def test_a_title_is_shown_only_where_it_is_on_offer(
+    surfaces: Surfaces, country: str | None, shown: bool
+) -> None:
+    filters = Filters(country=country)
+    answer = asyncio.run(surfaces.recommend(Request(member_id="m", k=60, filters=filters)))
+    assert ("t59" in [candidate.title_id for candidate in answer.ranking.candidates]) == shown
+    page = asyncio.run(surfaces.home(HomeRequest(member_id="m", filters=filters))).page
+    assert (b'"t59"' in page.rows) == shown
+    similar = asyncio.run(surfaces.similar(SimilarRequest(title_id="t1", k=60, filters=filters)))
+    assert ("t59" in [title_id for title_id, *_ in similar.titles]) == shown
     assert b'"t59"' not in asyncio.run(surfaces.home(HomeRequest(member_id="m"))).page.rows
 
 

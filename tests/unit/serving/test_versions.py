@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 import served_home
 
@@ -13,7 +14,9 @@ from matinee.config import Settings, load_settings
 from matinee.errors import Unavailable
 from matinee.registry.mlflow import Registry
 from matinee.serving import versions
+from matinee.serving.licences import Licences
 from matinee.serving.place import Arm, Shadow, Trial
+from matinee.serving.rank import Filters
 from matinee.serving.splits import Splits
 from matinee.serving.versions import LiveVersions, Plan
 
@@ -98,6 +101,19 @@ def test_a_version_that_does_not_load_takes_nobody(live: LiveVersions, splits: S
     assert plan.weights("search") == {"1": 1.0}
     splits.set("home", {"2": 1}, who="t", why="t")
     assert follow(live).weights("home") == {"2": 1.0}
+
+
+def test_what_is_on_offer_is_followed(live: LiveVersions, home: Settings) -> None:
+    titles, filters = live.plan.live["1"].titles, Filters(country="SE")
+    licences = Licences(home)
+    licences.withdraw("t3", who="t", why="t")
+    assert titles.allowed(filters, 1).all()
+    live.refresh()
+    assert np.flatnonzero(~titles.allowed(filters, 1)).tolist() == [3]
+    licences.clear("t3", who="t", why="t")
+    live.refresh()
+    assert titles.allowed(filters, 1).all()
+    licences.close()
 
 
 def test_it_follows_by_itself_within_a_second(home: Settings, splits: Splits) -> None:
