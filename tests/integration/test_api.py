@@ -20,6 +20,7 @@ from matinee.events.broker import LocalBroker
 from matinee.events.kafka import ensure_topics
 from matinee.experiments.allocate import allocate
 from matinee.gateway import deployment
+from matinee.serving.licences import Licences, windows_of
 from matinee.serving.pages import HomeRequest
 from matinee.serving.precompute import precompute
 
@@ -101,6 +102,26 @@ def test_a_precomputed_home_page_is_shown_until_its_member_does_something(api: A
     assert api.call("POST", "/v1/events", event(member_id="m7"))[0] == 202
     newer = api.call("GET", "/v1/members/m7/home")[2]
     assert (newer["made_at"] > made_at, newer["age_s"]) == (True, 0)
+
+
+def test_a_title_is_gone_where_its_licence_ends_within_a_second(api: Api) -> None:
+    path = "/v1/members/m4/home?context=country%3D"
+    licences = Licences(api.settings)
+
+    def shown(country: str) -> bool:
+        status, _, page = api.call("GET", path + country)
+        assert status == 200, page
+        return any(item["title_id"] == "t1" for row in page["rows"] for item in row["items"])
+
+    assert shown("SE")
+    windows = windows_of("t1", ["FR"], begin=None, end=None)
+    licences.set("t1", windows, who="test", why="it ends in Sweden")
+    start = time.monotonic()
+    while shown("SE"):
+        assert time.monotonic() - start < 10  # the promise is one second; the machine may be busy
+    assert shown("FR")
+    licences.clear("t1", who="test", why="clean up")
+    licences.close()
 
 
 def test_titles_like_a_title(api: Api) -> None:
