@@ -245,6 +245,7 @@ def _split(options: argparse.Namespace, settings: Settings) -> int:
 def _licences(options: argparse.Namespace, settings: Settings) -> int:
     from matinee.errors import InvalidInput
     from matinee.events.encode import rfc3339
+    from matinee.serving.availability import WINDOW_SCHEMA
     from matinee.serving.licences import Licences, read_windows, windows_of
 
     licences, name, signed = Licences(settings), options.name, {"who": options.who, "why": options.why}
@@ -264,7 +265,7 @@ def _licences(options: argparse.Namespace, settings: Settings) -> int:
             windows = windows_of(name, options.country, begin=options.begin, end=options.end)
             licences.set(name, windows, **signed)
         case "withdraw":
-            licences.withdraw(name, **signed)
+            licences.set(name, WINDOW_SCHEMA.empty_table(), **signed)
         case _:
             licences.clear(name, **signed)
     _show(options, {"action": options.action, "name": name, "windows": len(licences.listed().windows)})

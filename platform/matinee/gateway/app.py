@@ -15,7 +15,7 @@ from fastapi import Depends, FastAPI, Request, Response
 from matinee.config import Settings
 from matinee.errors import InvalidInput, NotFound
 from matinee.events.encode import rfc3339
-from matinee.gateway import guard, pages, problems, rollouts
+from matinee.gateway import guard, licences, pages, problems, rollouts
 from matinee.gateway.bodies import json_only
 from matinee.gateway.guard import allow, bound_to, permit
 from matinee.gateway.intake import MAX_EVENTS, BrokenJson, Intake, Received
@@ -217,6 +217,7 @@ def build_app(settings: Settings, parts: Parts) -> FastAPI:
 
     pages.install(app, surfaces)
     rollouts.install(app, settings)
+    licences.install(app, settings)
 
     @app.get("/healthz", response_model=Health, openapi_extra=allow())
     async def healthz() -> Response:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import numpy as np
 import numpy.typing as npt
@@ -163,6 +164,21 @@ def country_of(context: Mapping[str, str]) -> str | None:
     """The country that a request's context names ("country"), if it is a code."""
     named = context.get("country")
     return named if named and re.match(_COUNTRY, named) else None
+
+
+def time_of(text: str | None) -> datetime | None:
+    """A moment from a date or a time, ISO 8601, UTC where it names no zone; None stays None.
+
+    Raises:
+        InvalidInput: it is none.
+    """
+    if text is None:
+        return None
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidInput(f"time {text!r}; accepted: 2026-01-31 or 2026-01-31T20:15:00Z") from None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _times(column: pa.ChunkedArray, default: int) -> npt.NDArray[np.int64]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -21,7 +20,7 @@ from pyarrow import csv
 from matinee.config import Settings
 from matinee.errors import InvalidInput
 from matinee.schema import TIMESTAMP
-from matinee.serving.availability import NEVER, WINDOW_SCHEMA, Listed, checked
+from matinee.serving.availability import NEVER, WINDOW_SCHEMA, Listed, checked, time_of
 from matinee.state import StateDatabase
 
 _LIST = ""
@@ -84,7 +83,7 @@ class Licences:
         """Decide about one title, whatever the list says.
 
         Args:
-            windows: of this title alone; none: it is on offer everywhere.
+            windows: of this title alone; none: it is on offer nowhere.
 
         Raises:
             InvalidInput: as `replace`, or a window of another title.
@@ -93,16 +92,8 @@ class Licences:
         others = [each for each in found["title_id"].to_pylist() if each != title_id]
         if others:
             raise InvalidInput(f"a window of title {others[0]!r} among those of {title_id!r}")
-        self._add(_named(title_id), found, who, why)
-
-    def withdraw(self, title_id: str, *, who: str, why: str) -> None:
-        """Take a title off everywhere.
-
-        Raises:
-            InvalidInput: an empty title, name or reason.
-        """
-        columns = [[title_id], [None], [None], [NEVER]]
-        self._add(_named(title_id), pa.table(columns, schema=WINDOW_SCHEMA), who, why)
+        nowhere = pa.table([[title_id], [None], [None], [NEVER]], schema=WINDOW_SCHEMA)
+        self._add(_named(title_id), found if len(found) else nowhere, who, why)
 
     def clear(self, title_id: str, *, who: str, why: str) -> None:
         """Leave a title to the list again.
@@ -171,7 +162,7 @@ def windows_of(title_id: str, countries: Sequence[str], *, begin: str | None, en
         InvalidInput: a time is none; or as `availability.checked`.
     """
     places: list[str | None] = [*countries] or [None]
-    times = [[_time(text)] * len(places) for text in (begin, end)]
+    times = [[time_of(text)] * len(places) for text in (begin, end)]
     return checked(pa.table([[title_id] * len(places), places, *times], schema=WINDOW_SCHEMA))
 
 
@@ -193,19 +184,9 @@ def read_windows(path: Path) -> pa.Table:
         raise InvalidInput(f"file {path}: {failure}") from None
     for name in ("available_from", "available_until"):
         if name in found.column_names:
-            times = pa.array([_time(text) for text in found[name].to_pylist()], TIMESTAMP)
+            times = pa.array([time_of(text) for text in found[name].to_pylist()], TIMESTAMP)
             found = found.set_column(found.column_names.index(name), name, times)
     return checked(found)
-
-
-def _time(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        raise InvalidInput(f"time {text!r}; accepted: 2026-01-31 or 2026-01-31T20:15:00Z") from None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _named(title_id: str) -> str:

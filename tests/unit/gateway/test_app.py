@@ -18,6 +18,7 @@ from matinee.events.kafka import PartitionConsumer
 from matinee.features.store import FeatureStore
 from matinee.features.transforms import TITLE_POPULARITY
 from matinee.gateway.assembly import assemble
+from matinee.gateway.licences import TitleState
 from matinee.gateway.messages import EventsAnswer, MemberFeatures, Recommendations, SplitState
 from matinee.gateway.pages import Home, SimilarTitles
 from matinee.gateway.rollouts import RolloutState
@@ -365,6 +366,36 @@ def test_a_rollout_is_asked_for_shown_and_stopped(api: Any) -> None:
     assert (again.status_code, again.json()["detail"]) == (422, f"rollout {started.id} is over: stop")
 
 
+def test_licences_are_set_shown_and_taken_back(api: Any) -> None:
+    signed = {"who": "ana", "why": "contract 7"}
+    window = {"country": "SE", "available_from": "2026-01-01", "available_until": None}
+    answer = api.put("/v1/licences", json={"windows": [{"title_id": "t3", **window}], **signed})
+    assert (answer.status_code, answer.json()["windows"]) == (200, 1)
+    assert api.get("/v1/licences").json() == answer.json()
+    assert TitleState(**api.get("/v1/licences/t3").json()).windows[0].country == "SE"
+    nowhere = api.put("/v1/licences/t3", json={"windows": [], **signed}).json()
+    assert [each["available_until"] for each in nowhere["windows"]] == ["1970-01-01T00:00:00+00:00"]
+    again = api.put("/v1/licences/t3", json={"windows": None, **signed}).json()
+    assert [each["available_from"] for each in again["windows"]] == ["2026-01-01T00:00:00+00:00"]
+    assert [each["windows"] for each in again["history"]] == [None, 1]
+    assert api.put("/v1/licences", json={"windows": [], **signed}).json()["windows"] == 0
+
+
+@pytest.mark.parametrize(
+    ("window", "told"),
+    [
+        ({"country": "Sweden"}, "country"),
+        ({"available_from": "soon"}, "'soon'"),
+        ({"available_from": "2026-02-01", "available_until": "2026-01-01"}, "title 't3'"),
+    ],
+)
+def test_a_window_that_says_nothing_is_refused(api: Any, window: dict[str, str], told: str) -> None:
+    answer = api.put("/v1/licences/t3", json={"windows": [window], "who": "ana", "why": "contract 7"})
+    assert answer.status_code == 422
+    assert told in answer.text
+    assert api.get("/v1/licences/t3").json()["windows"] == []
+
+
 @pytest.mark.parametrize(
     ("change", "status", "expected"),
     [
@@ -448,6 +479,8 @@ def test_openapi_documents_every_route_and_problem(api: Any) -> None:
         "/v1/titles/{title_id}/features",
         "/v1/titles/{title_id}/similar",
         "/v1/splits/{surface}",
+        "/v1/licences",
+        "/v1/licences/{title_id}",
         "/v1/rollouts",
         "/v1/rollouts/{rollout}",
         "/v1/rollouts/{rollout}/stop",

@@ -10,7 +10,7 @@ import pytest
 
 from matinee.config import Settings
 from matinee.errors import InvalidInput
-from matinee.serving.availability import ANYTHING
+from matinee.serving.availability import ANYTHING, WINDOW_SCHEMA
 from matinee.serving.licences import Licences, read_windows, windows_of
 
 SIGNED = {"who": "ana", "why": "contract 7"}
@@ -33,7 +33,7 @@ def test_before_any_decision_everything_is_on_offer(licences: Licences) -> None:
 
 def test_a_title_of_its_own_stands_above_every_list_until_it_is_cleared(licences: Licences) -> None:
     licences.replace(pa.table({"title_id": ["t0", "t1"], "country": ["SE", "SE"]}), **SIGNED)
-    licences.withdraw("t1", who="bo", why="a court said so")
+    licences.set("t1", WINDOW_SCHEMA.empty_table(), who="bo", why="a court said so")
     assert in_force(licences) == [("t0", "SE"), ("t1", None)]
     licences.replace(pa.table({"title_id": ["t1", "t2"], "country": ["FR", "FR"]}), **SIGNED)
     (withdrawn,) = [row for row in licences.listed().windows.to_pylist() if row["title_id"] == "t1"]
@@ -56,7 +56,7 @@ def test_a_title_of_its_own_stands_above_every_list_until_it_is_cleared(licences
 
 def test_nobody_decides_without_a_name_a_reason_and_a_title(licences: Licences) -> None:
     with pytest.raises(InvalidInput, match="why"):
-        licences.withdraw("t1", who="ana", why=" ")
+        licences.clear("t1", who="ana", why=" ")
     with pytest.raises(InvalidInput, match="title"):
         licences.clear(" ", **SIGNED)
     with pytest.raises(InvalidInput, match="'t2'"):

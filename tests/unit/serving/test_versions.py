@@ -14,6 +14,7 @@ from matinee.config import Settings, load_settings
 from matinee.errors import Unavailable
 from matinee.registry.mlflow import Registry
 from matinee.serving import versions
+from matinee.serving.availability import WINDOW_SCHEMA
 from matinee.serving.licences import Licences
 from matinee.serving.place import Arm, Shadow, Trial
 from matinee.serving.rank import Filters
@@ -106,7 +107,7 @@ def test_a_version_that_does_not_load_takes_nobody(live: LiveVersions, splits: S
 def test_what_is_on_offer_is_followed(live: LiveVersions, home: Settings) -> None:
     titles, filters = live.plan.live["1"].titles, Filters(country="SE")
     licences = Licences(home)
-    licences.withdraw("t3", who="t", why="t")
+    licences.set("t3", WINDOW_SCHEMA.empty_table(), who="t", why="t")
     assert titles.allowed(filters, 1).all()
     live.refresh()
     assert np.flatnonzero(~titles.allowed(filters, 1)).tolist() == [3]
