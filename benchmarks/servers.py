@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from benchmarks.common import ROOT, PeerFailed, run_peer
+from benchmarks.common import ERROR_CHARACTERS, ROOT, PeerFailed, run_peer
 
 PEERS = ROOT / "benchmarks" / "peers"
 START_S = 240.0
@@ -43,31 +43,43 @@ def server(
     Raises:
         PeerFailed: it does not answer in time; the text is the end of what it wrote.
     """
-    log = Path(f"/tmp/matinee-server-{os.getpid()}.log")
-    with log.open("w") as errors, _on(core):
-        process = subprocess.Popen(
-            list(command),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-            start_new_session=True,
-            cwd=ROOT,
-            env={**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})},
-        )
-    try:
-        yield _started(process, log)
-    finally:
-        assert process.stdin is not None
-        process.stdin.close()
+    with tempfile.TemporaryFile("w+", prefix="matinee-server-") as log:
+        with _on(core):
+            process = subprocess.Popen(
+                list(command),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                start_new_session=True,
+                cwd=ROOT,
+                env={**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})},
+            )
         try:
-            process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, 9)
-        log.unlink(missing_ok=True)
+            yield _started(process, log)
+        finally:
+            assert process.stdin is not None
+            process.stdin.close()
+            try:
+                process.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, 9)
+                process.wait()
 
 
-def _started(process: subprocess.Popen[str], log: Path) -> dict[str, Any]:
+@contextmanager
+def our_server(flags: Mapping[str, Any], *, core: int) -> Iterator[str]:
+    """Our API with its broker and Ray, from a data home; yields its address.
+
+    Args:
+        flags: dotted settings, `home` among them.
+    """
+    command = [sys.executable, str(PEERS / "serve_ours.py"), json.dumps({"flags": dict(flags)})]
+    with server(command, core=core) as found:
+        yield found["url"]
+
+
+def _started(process: subprocess.Popen[str], log: IO[str]) -> dict[str, Any]:
     lines: list[str] = []
     assert process.stdout is not None
     stream = process.stdout
@@ -80,7 +92,8 @@ def _started(process: subprocess.Popen[str], log: Path) -> dict[str, Any]:
                 found: dict[str, Any] = json.loads(line)
                 return found
         time.sleep(0.05)
-    raise PeerFailed(f"{process.args} did not start: {log.read_text()[-600:]}")
+    log.seek(0)
+    raise PeerFailed(f"{process.args} did not start: {log.read()[-ERROR_CHARACTERS:]}")
 
 
 def load(url: str, requests: Sequence[Request], *, rate: float, seconds: float, core: int) -> dict[str, Any]:
@@ -131,13 +144,6 @@ def saturation(url: str, requests: Sequence[Request], *, core: int, first: float
 def homes(members: int) -> list[Request]:
     """Requests for the home pages of members m0, m1, ..."""
     return [{"method": "GET", "target": f"/v1/members/m{i}/home", "body": ""} for i in range(members)]
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

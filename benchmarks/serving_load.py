@@ -10,17 +10,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks import served
 from benchmarks.common import ROOT, PeerFailed, arguments, machine, skipped
-from benchmarks.servers import PEERS, homes, load, saturation, server
-from matinee.config import load_settings
+from benchmarks.servers import homes, load, our_server, saturation
 
 NAME = "serving_load"
 SIZES = ((1_000, 2_000), (10_000, 2_000), (10_000, 20_000), (100_000, 2_000))
@@ -58,13 +55,11 @@ def _declare(parser: argparse.ArgumentParser) -> None:
 
 def measure(folder: Path, titles: int, members: int, *, quick: bool) -> dict[str, Any]:
     """One size; prints and returns its line."""
+    served.home(folder, titles=titles, members=members)
     flags = {"home": str(folder), "serving.page_cache": "none"}
-    settings = load_settings(flags, environment={})
-    if not settings.paths.catalogue.exists():
-        served.make(settings, titles=titles, members=members)
     requests = homes(members)[:: members // ASKED]
     cores = sorted(os.sched_getaffinity(0))
-    with _serving(flags, cores[0]) as url:
+    with our_server(flags, core=cores[0]) as url:
         top = saturation(url, requests, core=cores[-1], first=25.0)
         half = load(url, requests, rate=top["rate"] / 2, seconds=5 if quick else HALF_S, core=cores[-1])
         seconds = OVERLOAD_S if (titles, members) == OVERLOADED else 5.0
@@ -91,13 +86,6 @@ def measure(folder: Path, titles: int, members: int, *, quick: bool) -> dict[str
     }
     print(json.dumps(line), flush=True)
     return line
-
-
-@contextmanager
-def _serving(flags: dict[str, Any], core: int) -> Iterator[str]:
-    command = [sys.executable, str(PEERS / "serve_ours.py"), json.dumps({"flags": flags})]
-    with server(command, core=core) as found:
-        yield found["url"]
 
 
 def plot(lines: Sequence[dict[str, Any]]) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import pytest
 from benchmarks import served
 
 from matinee.config import Settings
@@ -30,3 +33,39 @@ def test_a_home_answers_from_every_model_of_the_ensemble(settings: Settings) -> 
     added = answer.ranking.candidates[0].contributions
     assert added.keys() == {"popularity", "cf", "dnn", "gnn"}
     assert all(added.values())
+
+
+def test_a_home_is_made_once_and_again_where_it_is_half_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+
+    def stopped(settings: Settings, *, titles: int, members: int) -> None:
+        made.append((titles, members))
+        (settings.home / "draft").mkdir()
+        if len(made) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(served, "make", stopped)
+    folder = tmp_path / "homes" / "small"
+    with pytest.raises(KeyboardInterrupt):
+        served.home(folder, titles=50, members=5)
+    for _ in range(2):
+        settings = served.home(folder, titles=50, members=5, flags={"serving.replicas": 2})
+    assert made == [(50, 5)] * 2
+    assert (settings.home, settings.serving.replicas) == (folder, 2)
+
+
+def test_a_home_of_other_sizes_and_a_folder_of_something_else_are_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(served, "make", lambda settings, *, titles, members: None)
+    served.home(tmp_path / "home", titles=50, members=5)
+    with pytest.raises(ValueError, match=r'has \{"titles": 50, "members": 5\}; asked for: .* 60'):
+        served.home(tmp_path / "home", titles=60, members=5)
+    mine = tmp_path / "mine" / "letter.txt"
+    mine.parent.mkdir()
+    mine.write_text("dear")
+    with pytest.raises(ValueError, match="neither empty nor a data home"):
+        served.home(mine.parent, titles=50, members=5)
+    assert mine.read_text() == "dear"

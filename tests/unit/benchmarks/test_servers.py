@@ -10,12 +10,13 @@ from contextlib import contextmanager
 
 import pytest
 from benchmarks.common import PeerFailed
-from benchmarks.servers import free_port, homes, load, saturated, saturation
+from benchmarks.servers import homes, load, saturated, saturation
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from matinee.local.cluster import free_port
 from matinee.serving.listener import Listener
 
 CORE = min(os.sched_getaffinity(0))
