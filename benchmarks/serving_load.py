@@ -17,6 +17,7 @@ from typing import Any
 
 from benchmarks import served
 from benchmarks.common import ROOT, PeerFailed, arguments, machine, skipped
+from benchmarks.plots import side_by_side
 from benchmarks.servers import homes, load, our_server, saturation
 
 NAME = "serving_load"
@@ -90,31 +91,18 @@ def measure(folder: Path, titles: int, members: int, *, quick: bool) -> dict[str
 
 def plot(lines: Sequence[dict[str, Any]]) -> None:
     """Latency at half of saturation, and saturation, by the size of the catalogue."""
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot
-
     grown = [line for line in lines if line["members"] == SIZES[0][1]]
     titles = [line["titles"] for line in grown]
-    figure, (latency, rate) = pyplot.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
-    for key in ("p50_ms", "p95_ms", "p99_ms"):
-        latency.plot(titles, [line["half"][key] for line in grown], marker="o", label=key.partition("_")[0])
-    latency.axhline(TARGET_MS, color="grey", linestyle=":", label=f"{TARGET_MS:.0f} ms")
-    rate.plot(titles, [line["saturation_per_s"] for line in grown], marker="o")
-    for axes, title in (
-        (latency, "ms at half of saturation, one core"),
-        (rate, "home pages a second at saturation, one core"),
-    ):
-        axes.set_xscale("log")
-        axes.set_xlabel("titles")
-        axes.set_ylim(bottom=0)
-        axes.set_title(title, fontsize=10)
-        axes.grid(alpha=0.3)
-    latency.legend(fontsize=8)
-    PLOT.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(PLOT, dpi=120)
-    pyplot.close(figure)
+    drawn = ("ms at half of saturation, one core", "home pages a second at saturation, one core")
+    with side_by_side(PLOT, *drawn, across="titles") as (latency, rate):
+        for key in ("p50_ms", "p95_ms", "p99_ms"):
+            label = key.partition("_")[0]
+            latency.plot(titles, [line["half"][key] for line in grown], marker="o", label=label)
+        latency.axhline(TARGET_MS, color="grey", linestyle=":", label=f"{TARGET_MS:.0f} ms")
+        rate.plot(titles, [line["saturation_per_s"] for line in grown], marker="o")
+        for axes in (latency, rate):
+            axes.set_xscale("log")
+            axes.set_ylim(bottom=0)
 
 
 if __name__ == "__main__":
