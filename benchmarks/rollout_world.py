@@ -5,9 +5,9 @@ promoted. "shuffled": cf trained on interactions whose titles were dealt anew. "
 model, 80 ms later. Both are rolled back. Members come from `sources.world`, see what the recommender gives
 and react; their events go to the broker like an application's. Only the plan's times are compressed.
 
-Afterwards the books are checked (`rollout_books`): each answer given has exactly one exposure, of the cell and
-version that the rows of the split imply at that moment; no member left a cell of a rollout; members fell on
-both sides alike.
+Afterwards the books are checked (`rollout_books`): each answer given has exactly one exposure, of the cell
+and version that the rows of the split imply at that moment; no member left a cell of a rollout; members fell
+on both sides alike.
 """
 
 from __future__ import annotations
