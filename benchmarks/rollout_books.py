@@ -103,7 +103,7 @@ def implied(
     return found
 
 
-def sticky(rollout: Rollout, given: Sequence[Given]) -> int:
+def moved(rollout: Rollout, given: Sequence[Given]) -> int:
     """How many members left a cell of the rollout while it went on, or were in both."""
     end = rollout.end.time if rollout.end else 0
     held: dict[str, str] = {}

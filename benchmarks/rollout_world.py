@@ -25,7 +25,7 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.common import arguments
-from benchmarks.rollout_books import FOLLOWED_S, SURFACE, Given, back_within_s, books, sticky
+from benchmarks.rollout_books import FOLLOWED_S, SURFACE, Given, back_within_s, books, moved
 from matinee.canary.early import Limit
 from matinee.canary.plan import Plan, Step, canary, sample_ratio
 from matinee.canary.rollout import Controller, propose
@@ -319,7 +319,7 @@ def _line(name: str, rollout: Rollout, given: Sequence[Given]) -> Line:
         effect_s=back_within_s(rollout, given),
         members=(sides[0], sides[1]),
         ratio=sample_ratio(*sides, alpha=rollout.plan.ratio_alpha).action,
-        broken=sticky(rollout, given),
+        broken=moved(rollout, given),
     )
 
 

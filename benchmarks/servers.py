@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -43,20 +42,19 @@ def server(
     Raises:
         PeerFailed: it does not answer in time; the text is the end of what it wrote.
     """
-    with tempfile.TemporaryFile("w+", prefix="matinee-server-") as log:
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as log:
         with _on(core):
             process = subprocess.Popen(
                 list(command),
                 stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
+                stdout=output,
                 stderr=log,
-                text=True,
                 start_new_session=True,
                 cwd=ROOT,
                 env={**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})},
             )
         try:
-            yield _started(process, log)
+            yield _started(process, output, log)
         finally:
             assert process.stdin is not None
             process.stdin.close()
@@ -79,21 +77,20 @@ def our_server(flags: Mapping[str, Any], *, core: int) -> Iterator[str]:
         yield found["url"]
 
 
-def _started(process: subprocess.Popen[str], log: IO[str]) -> dict[str, Any]:
-    lines: list[str] = []
-    assert process.stdout is not None
-    stream = process.stdout
-    reader = threading.Thread(target=lambda: lines.extend(iter(stream.readline, "")), daemon=True)
-    reader.start()
+def _started(process: subprocess.Popen[bytes], output: IO[bytes], log: IO[bytes]) -> dict[str, Any]:
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline and process.poll() is None:
-        for line in list(lines):
-            if line.startswith("{") and "url" in line:
+        for line in _written(output).splitlines(keepends=True):
+            if line.startswith("{") and "url" in line and line.endswith("\n"):
                 found: dict[str, Any] = json.loads(line)
                 return found
         time.sleep(0.05)
-    log.seek(0)
-    raise PeerFailed(f"{process.args} did not start: {log.read()[-ERROR_CHARACTERS:]}")
+    raise PeerFailed(f"{process.args} did not start: {_written(log)[-ERROR_CHARACTERS:]}")
+
+
+def _written(file: IO[bytes]) -> str:
+    """What a process wrote so far; where it writes next stays as it is."""
+    return os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0).decode(errors="replace")
 
 
 def load(url: str, requests: Sequence[Request], *, rate: float, seconds: float, core: int) -> dict[str, Any]:
