@@ -36,9 +36,9 @@ MAKING, MADE = "making", "made"
 """Files of a home, with its sizes: the first while it is made, the second once it is whole."""
 
 
-def catalogue(titles: int, seed: int = 0) -> Catalogue:
+def catalogue(titles: int) -> Catalogue:
     """Titles t0, t1, ...: each with one to three genres, a maturity, and people and keywords of a few."""
-    draw = np.random.default_rng(seed)
+    draw = np.random.default_rng(0)
     people, words = max(titles // 4, 20), max(titles // 8, 20)
     rows = [
         {
@@ -62,9 +62,9 @@ def catalogue(titles: int, seed: int = 0) -> Catalogue:
     return Catalogue(table=pa.table(columns, schema=CATALOGUE_SCHEMA))
 
 
-def histories(titles: int, members: int, seed: int = 1) -> list[list[int]]:
+def histories(titles: int, members: int) -> list[list[int]]:
     """Per member 10 to 80 titles, oldest first: low positions more often."""
-    draw = np.random.default_rng(seed)
+    draw = np.random.default_rng(1)
     cumulated = np.cumsum(1 / (np.arange(titles) + 20.0))
     found = []
     for length in draw.integers(10, 81, members).tolist():
