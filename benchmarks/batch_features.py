@@ -27,6 +27,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks import plots
 from benchmarks.common import (
     ROOT,
     SCALE,
@@ -37,7 +38,6 @@ from benchmarks.common import (
     machine,
     peer_venv,
     pinned,
-    plot_scaling,
     run_peer,
     skipped,
 )
@@ -266,7 +266,7 @@ def scaling(folder: Path, base: int, plot: Path | None) -> None:
         print(json.dumps({**lines[what][-1], "machine": machine()}), flush=True)
         shutil.rmtree(root)
     if plot is not None:
-        plot_scaling(lines, plot, where="in one process")
+        plots.scaling(lines, plot, where="in one process")
 
 
 def one(root: Path) -> dict[str, float]:

@@ -115,23 +115,20 @@ def compare(
     if min(min(pair) for pair in pairs) <= 0:
         raise ValueError(f"{name}: {metric} of {pairs}; values above zero are accepted")
     ratios = sorted(own / other if higher_is_better else other / own for own, other in pairs)
-    line = {
-        "name": name,
-        "peer": peer,
-        "metric": metric,
-        "ours": _rounded(statistics.median(own for own, _ in pairs)),
-        "theirs": _rounded(statistics.median(other for _, other in pairs)),
-        "ratio": _rounded(statistics.median(ratios)),
-        "unit": unit,
-        "repeats": repeats,
-        "interval": [_rounded(ratios[0]), _rounded(ratios[-1])],
-        **(more or {}),
-        "sizes": dict(sizes),
-        "versions": dict(versions),
-        "machine": machine(),
-    }
-    print(json.dumps(line), flush=True)
-    return line
+    return _told(
+        name=name,
+        peer=peer,
+        metric=metric,
+        ours=statistics.median(own for own, _ in pairs),
+        theirs=statistics.median(other for _, other in pairs),
+        ratio=statistics.median(ratios),
+        interval=(ratios[0], ratios[-1]),
+        unit=unit,
+        repeats=repeats,
+        sizes=sizes,
+        versions=versions,
+        more=more or {},
+    )
 
 
 def quality(
@@ -160,23 +157,20 @@ def quality(
         is that of their ratio (see `ratio`).
     """
     value, low, high = ratio(ours, theirs, groups)
-    line = {
-        "name": name,
-        "peer": peer,
-        "metric": metric,
-        "ours": _rounded(float(ours.mean())),
-        "theirs": _rounded(float(theirs.mean())),
-        "ratio": _rounded(value),
-        "unit": "",
-        "repeats": repeats,
-        "interval": [_rounded(low), _rounded(high)],
-        **more,
-        "sizes": dict(sizes),
-        "versions": dict(versions),
-        "machine": machine(),
-    }
-    print(json.dumps(line), flush=True)
-    return line
+    return _told(
+        name=name,
+        peer=peer,
+        metric=metric,
+        ours=float(ours.mean()),
+        theirs=float(theirs.mean()),
+        ratio=value,
+        interval=(low, high),
+        unit="",
+        repeats=repeats,
+        sizes=sizes,
+        versions=versions,
+        more=more,
+    )
 
 
 def ratio(
@@ -202,6 +196,41 @@ def ratio(
         raise ValueError("a resample's mean of the other side is zero: no ratio can be given")
     low, high = np.quantile(totals[:, 0] / totals[:, 1], [0.025, 0.975])
     return float(ours.mean() / theirs.mean()), float(low), float(high)
+
+
+def _told(
+    *,
+    name: str,
+    peer: str,
+    metric: str,
+    ours: float,
+    theirs: float,
+    ratio: float,
+    interval: tuple[float, float],
+    unit: str,
+    repeats: int,
+    sizes: Mapping[str, Any],
+    versions: Mapping[str, str],
+    more: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Print the line of a comparison and return it; `more` follows the interval."""
+    line = {
+        "name": name,
+        "peer": peer,
+        "metric": metric,
+        "ours": _rounded(ours),
+        "theirs": _rounded(theirs),
+        "ratio": _rounded(ratio),
+        "unit": unit,
+        "repeats": repeats,
+        "interval": [_rounded(each) for each in interval],
+        **more,
+        "sizes": dict(sizes),
+        "versions": dict(versions),
+        "machine": machine(),
+    }
+    print(json.dumps(line), flush=True)
+    return line
 
 
 def skipped(name: str, peer: str, reason: str) -> dict[str, Any]:
@@ -310,37 +339,6 @@ def run_peer(
         raise PeerFailed(f"{script}: exit {process.returncode}: {errors.strip()[-ERROR_CHARACTERS:]}")
     answer: dict[str, Any] = json.loads(lines[-1])
     return answer
-
-
-def plot_scaling(lines: Mapping[str, Sequence[Mapping[str, Any]]], path: Path, *, where: str) -> None:
-    """Speed and peak memory at SCALE times the base, as a PNG.
-
-    Args:
-        lines: by what grows ("events", "keys"), figures with times, events, keys, events_per_s, peak_mib.
-        where: on what, for the title: "on one core".
-    """
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot
-
-    figure, (speed, memory) = pyplot.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
-    for grows, found in lines.items():
-        times = [line["times"] for line in found]
-        fixed = "keys" if grows == "events" else "events"
-        label = f"{grows} from {found[0][grows]:,}, with {found[0][fixed]:,} {fixed}"
-        speed.plot(times, [line["events_per_s"] / 1e6 for line in found], marker="o", label=label)
-        memory.plot(times, [line["peak_mib"] for line in found], marker="o", label=label)
-    for axes, title in ((speed, f"million events/s {where}"), (memory, "peak MiB, input included")):
-        axes.set_xscale("log", base=2)
-        axes.set_xticks(SCALE, [f"{each}x" for each in SCALE])
-        axes.set_ylim(bottom=0)
-        axes.set_title(title, fontsize=10)
-        axes.grid(alpha=0.3)
-    speed.legend(fontsize=8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from matinee.config import Settings, load_settings
+from matinee.local.cluster import free_port
 
 VIEW = "wide"
 SERVICE = "bench"
@@ -109,9 +111,17 @@ def feasts(folder: Path, rows: pa.Table, count: int, online: str) -> Any:
     return store
 
 
+@dataclass(frozen=True, kw_only=True)
+class Redis:
+    """A running Redis on loopback."""
+
+    port: int
+    pid: int
+
+
 @contextmanager
-def redis_server(folder: Path) -> Iterator[int | None]:
-    """A Redis of our own on loopback; yields its port, None where there is no redis-server."""
+def redis_server(folder: Path) -> Iterator[Redis | None]:
+    """A Redis of our own, which keeps nothing; None where this machine has no redis-server."""
     if shutil.which("redis-server") is None:
         yield None
         return
@@ -120,18 +130,10 @@ def redis_server(folder: Path) -> Iterator[int | None]:
     server = subprocess.Popen(["redis-server", *options], stdout=subprocess.DEVNULL)
     try:
         wait_for(port)
-        yield port
+        yield Redis(port=port, pid=server.pid)
     finally:
         server.terminate()
         server.wait()
-
-
-def free_port() -> int:
-    """A port of loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def wait_for(port: int, seconds: float = 120.0) -> None:

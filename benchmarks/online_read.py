@@ -30,15 +30,14 @@ def main(quick: bool) -> None:
     rows = online_home.table(entities, FEATURES)
     keys = random.Random(1).choices([f"m{i}" for i in range(entities)], k=calls)
     refs = [f"{online_home.VIEW}:{name}" for name in online_home.features(FEATURES)]
-    with tempfile.TemporaryDirectory() as scratch, online_home.redis_server(Path(scratch)) as port:
+    with tempfile.TemporaryDirectory() as scratch, online_home.redis_server(Path(scratch)) as redis:
         folder = Path(scratch)
         for peer in ("sqlite", "redis"):
-            if peer == "redis" and port is None:
+            if peer == "redis" and redis is None:
                 skipped(NAME, "feast, redis", "no redis-server on this machine")
                 continue
-            _, store = online_home.ours(
-                folder / f"ours-{peer}", rows, FEATURES, redis=port if peer == "redis" else None
-            )
+            port = redis.port if redis is not None and peer == "redis" else None
+            _, store = online_home.ours(folder / f"ours-{peer}", rows, FEATURES, redis=port)
             online = (
                 f"{{type: sqlite, path: {folder}/feast.db}}"
                 if peer == "sqlite"

@@ -25,6 +25,7 @@ import numpy as np
 
 from benchmarks import online_home
 from benchmarks.common import arguments, compare
+from matinee.local.cluster import free_port
 
 NAME = "online_read_http"
 FEATURES = 20
@@ -101,7 +102,7 @@ def main(quick: bool) -> None:
         folder = Path(scratch)
         settings, _ = online_home.ours(folder / "ours", rows, FEATURES)
         online_home.feasts(folder / "feast", rows, FEATURES, f"{{type: sqlite, path: {folder}/feast.db}}")
-        own_port, feast_port = online_home.free_port(), online_home.free_port()
+        own_port, feast_port = free_port(), free_port()
         own_command = [sys.executable, "-c", _SERVE, str(settings.home), settings.features.repository]
         feast_command = [str(Path(sys.executable).with_name("feast")), "-c", str(folder / "feast"), "serve"]
         feast_options = ["--host", "127.0.0.1", "--port", str(feast_port), "--no-access-log"]

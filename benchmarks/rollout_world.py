@@ -5,8 +5,9 @@ promoted. "shuffled": cf trained on interactions whose titles were dealt anew. "
 model, 80 ms later. Both are rolled back. Members come from `sources.world`, see what the recommender gives
 and react; their events go to the broker like an application's. Only the plan's times are compressed.
 
-Afterwards the books are checked: each answer given has exactly one exposure, of the cell and version that the
-rows of the split imply at that moment; no member left a cell of a rollout; members fell on both sides alike.
+Afterwards the books are checked (`rollout_books`): each answer given has exactly one exposure, of the cell
+and version that the rows of the split imply at that moment; no member left a cell of a rollout; members fell
+on both sides alike.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 import pyarrow as pa
 
 from benchmarks.common import arguments
+from benchmarks.rollout_books import FOLLOWED_S, SURFACE, Given, back_within_s, books, moved
 from matinee.canary.early import Limit
 from matinee.canary.plan import Plan, Step, canary, sample_ratio
 from matinee.canary.rollout import Controller, propose
@@ -33,7 +33,7 @@ from matinee.canary.store import Rollout, Rollouts
 from matinee.config import Settings, load_settings
 from matinee.events.broker import LocalBroker
 from matinee.events.encode import encode
-from matinee.events.kafka import EventProducer, PartitionConsumer, ensure_topics, partitions
+from matinee.events.kafka import EventProducer, ensure_topics
 from matinee.features.history import History
 from matinee.features.store import FeatureStore
 from matinee.features.titles import genres_of
@@ -45,9 +45,7 @@ from matinee.registry.mlflow import CHAMPION, Registry
 from matinee.schema import WATCH_TYPES, Interactions, Ranking
 from matinee.serving import versions
 from matinee.serving.exposures import ExposureLog
-from matinee.serving.place import Arm, Rules, Trial, place
 from matinee.serving.recommender import Recommender, Request
-from matinee.serving.splits import Splits
 from matinee.serving.versions import Live
 from matinee.sources.world import World, WorldConfig
 
@@ -66,10 +64,7 @@ WORLD = WorldConfig(
 HISTORY_DAYS = 20
 SLOW_S = 0.08
 PAGE = 10
-SURFACE = "home"
 MEMBER_VIEWS = ("member_activity", "member_watched", "member_affinity")
-FOLLOWED_S = 2.0
-"""How long a replica may take to apply a change of the split."""
 LONGEST_S = 120.0
 BETTER, SHUFFLED, SLOW = "2", "3", "4"
 """Versions; "1" is popularity, the first champion."""
@@ -102,18 +97,6 @@ def plan() -> Plan:
             "max_s": LONGEST_S,
         }
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Given:
-    """An answer that a member was given; `at` and `done` in microseconds: asked and answered."""
-
-    request_id: str
-    member_id: str
-    version: str
-    cell: str
-    at: int
-    done: int
 
 
 class Slow(Model):
@@ -289,97 +272,6 @@ def roll_out(settings: Settings, service: Service, candidate: str) -> Rollout:
     return found
 
 
-def books(settings: Settings, bootstrap: str, given: Sequence[Given]) -> dict[str, int]:
-    """How many answers are not explained by exactly one exposure and by the split's rows."""
-    topic = settings.kafka.exposures_topic
-    exposures: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
-    for message in read_all(settings, bootstrap, topic):
-        exposures[message["exposure_id"]].append(message)
-    rules = rules_over_time(settings)
-    missing = unexplained = 0
-    for answer in given:
-        found = exposures.get(answer.request_id, [])
-        told = [(m["member_id"], m["cell"], m["model_version"].rpartition("/")[2]) for m in found]
-        missing += told != [(answer.member_id, answer.cell, answer.version)]
-        unexplained += (answer.cell, answer.version) not in implied(settings, rules, answer)
-    return {
-        "answers": len(given),
-        "exposures": sum(map(len, exposures.values())),
-        "not_one_exposure": missing,
-        "not_implied_by_the_split": unexplained,
-    }
-
-
-def read_all(settings: Settings, bootstrap: str, topic: str) -> Iterator[dict[str, Any]]:
-    """Every message of a topic."""
-    numbers = range(partitions(settings.kafka, bootstrap, topic))
-    consumer = PartitionConsumer(settings.kafka, bootstrap, topic, numbers, {})
-    ends, at = consumer.end_offsets(), dict.fromkeys(numbers, 0)
-    while any(at[number] < ends[number] for number in numbers):
-        for message in consumer.poll(5_000, 50):
-            at[message.partition] = message.offset + 1
-            yield orjson.loads(message.value)
-    consumer.close()
-
-
-def rules_over_time(settings: Settings) -> list[tuple[int, str, Rules]]:
-    """From when on which champion and rules were in force, by the rows and the ledger alone; oldest first."""
-    splits, registry = Splits(settings), Registry(settings)
-    changes: list[tuple[int, str | None, Trial | None]] = []
-    for row in splits.rule_history(SURFACE):
-        value = row["value"]
-        arms = {cell: Arm(**arm) for cell, arm in value["arms"].items()} if value else {}
-        changes.append((row["time_us"], None, Trial(salt=value["salt"], arms=arms) if value else None))
-    promotions = registry.promotions(settings.serving.model)
-    first = min(promotions, key=lambda line: line["time"])["before"] if promotions else None
-    champion = first or registry.get(settings.serving.model, CHAMPION).version
-    found = [(0, champion, Rules())]
-    times = sorted(
-        [*changes, *((line["time"], line["version"], None) for line in promotions)], key=lambda c: c[0]
-    )
-    for at, promoted, trial in times:
-        champion = promoted or champion
-        rules = found[-1][2] if promoted else Rules(trial=trial)
-        found.append((at, champion, rules))
-    splits.close()
-    return found
-
-
-def implied(
-    settings: Settings, rules: Sequence[tuple[int, str, Rules]], answer: Given
-) -> set[tuple[str, str]]:
-    """Cells and versions that the rows give the member at the moments a replica may have been at."""
-    found = set()
-    ends = [at for at, _, _ in rules[1:]] + [answer.done + 1]
-    for (begin, champion, held), end in zip(rules, ends, strict=True):
-        if begin <= answer.done and end >= answer.at - FOLLOWED_S * 1e6:
-            placed = place(answer.member_id, held, model=settings.serving.model, champion=champion)
-            assert placed is not None
-            found.add(placed)
-    return found
-
-
-def sticky(rollout: Rollout, given: Sequence[Given]) -> int:
-    """How many members left a cell of the rollout while it went on, or were in both."""
-    end = rollout.end.time if rollout.end else 0
-    held: dict[str, str] = {}
-    broken = set()
-    for answer in given:
-        before = held.get(answer.member_id)
-        if before and answer.cell != before and answer.done <= end:
-            broken.add(answer.member_id)
-        if answer.cell in rollout.cells:
-            held[answer.member_id] = answer.cell
-    return len(broken)
-
-
-def back_within_s(rollout: Rollout, given: Sequence[Given]) -> float:
-    """Seconds from the decision that ended the rollout to the last answer that was asked for in its cells."""
-    assert rollout.end is not None
-    last = max((answer.at for answer in given if answer.cell in rollout.cells), default=0)
-    return max(0.0, (last - rollout.end.time) / 1e6)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Line:
     """What became of one candidate."""
@@ -427,7 +319,7 @@ def _line(name: str, rollout: Rollout, given: Sequence[Given]) -> Line:
         effect_s=back_within_s(rollout, given),
         members=(sides[0], sides[1]),
         ratio=sample_ratio(*sides, alpha=rollout.plan.ratio_alpha).action,
-        broken=sticky(rollout, given),
+        broken=moved(rollout, given),
     )
 
 

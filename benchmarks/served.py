@@ -6,14 +6,17 @@ the models keep the widths that they ship with.
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from matinee.config import Settings
+from matinee.config import Settings, load_settings
 from matinee.models.base import Model, ModelSpec, Query
 from matinee.models.ensemble.model import Ensemble
 from matinee.models.ensemble.weights import SEGMENTS
@@ -29,11 +32,13 @@ SHORT: Mapping[str, Mapping[str, Any]] = {"dnn": {"epochs": 1}, "gnn": {"steps":
 """Less training than by default, in the same shapes."""
 FIRST_DAY = 12_000
 """Days since the epoch of the earliest release."""
+MAKING, MADE = "making", "made"
+"""Files of a home, with its sizes: the first while it is made, the second once it is whole."""
 
 
-def catalogue(titles: int, seed: int = 0) -> Catalogue:
+def catalogue(titles: int) -> Catalogue:
     """Titles t0, t1, ...: each with one to three genres, a maturity, and people and keywords of a few."""
-    draw = np.random.default_rng(seed)
+    draw = np.random.default_rng(0)
     people, words = max(titles // 4, 20), max(titles // 8, 20)
     rows = [
         {
@@ -57,15 +62,42 @@ def catalogue(titles: int, seed: int = 0) -> Catalogue:
     return Catalogue(table=pa.table(columns, schema=CATALOGUE_SCHEMA))
 
 
-def histories(titles: int, members: int, seed: int = 1) -> list[list[int]]:
+def histories(titles: int, members: int) -> list[list[int]]:
     """Per member 10 to 80 titles, oldest first: low positions more often."""
-    draw = np.random.default_rng(seed)
+    draw = np.random.default_rng(1)
     cumulated = np.cumsum(1 / (np.arange(titles) + 20.0))
     found = []
     for length in draw.integers(10, 81, members).tolist():
         drawn = np.searchsorted(cumulated, draw.random(3 * length) * cumulated[-1])
         found.append(list(dict.fromkeys(np.minimum(drawn, titles - 1).tolist()))[:length])
     return found
+
+
+def home(folder: Path, *, titles: int, members: int, flags: Mapping[str, object] | None = None) -> Settings:
+    """The home in a folder: as an earlier run left it, else made; one that is half made is made again.
+
+    Args:
+        flags: further settings, dotted.
+
+    Raises:
+        ValueError: the folder holds a home of other sizes, or something else.
+    """
+    settings = load_settings({**(flags or {}), "home": str(folder)}, environment={})
+    sizes = json.dumps({"titles": titles, "members": members})
+    made, making = folder / MADE, folder / MAKING
+    if made.exists():
+        if (found := made.read_text()) != sizes:
+            raise ValueError(f"data home {folder} has {found}; asked for: {sizes}. Name another folder")
+        return settings
+    if making.exists():
+        shutil.rmtree(folder)
+    elif folder.exists() and any(folder.iterdir()):
+        raise ValueError(f"folder {folder} is neither empty nor a data home made here; name another")
+    folder.mkdir(parents=True, exist_ok=True)
+    making.write_text(sizes)
+    make(settings, titles=titles, members=members)
+    making.replace(made)
+    return settings
 
 
 def make(settings: Settings, *, titles: int, members: int) -> None:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
-import threading
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from benchmarks.common import ROOT, PeerFailed, run_peer
+from benchmarks.common import ERROR_CHARACTERS, ROOT, PeerFailed, run_peer
 
 PEERS = ROOT / "benchmarks" / "peers"
 START_S = 240.0
@@ -43,44 +42,55 @@ def server(
     Raises:
         PeerFailed: it does not answer in time; the text is the end of what it wrote.
     """
-    log = Path(f"/tmp/matinee-server-{os.getpid()}.log")
-    with log.open("w") as errors, _on(core):
-        process = subprocess.Popen(
-            list(command),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-            start_new_session=True,
-            cwd=ROOT,
-            env={**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})},
-        )
-    try:
-        yield _started(process, log)
-    finally:
-        assert process.stdin is not None
-        process.stdin.close()
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as log:
+        with _on(core):
+            process = subprocess.Popen(
+                list(command),
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=log,
+                start_new_session=True,
+                cwd=ROOT,
+                env={**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})},
+            )
         try:
-            process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, 9)
-        log.unlink(missing_ok=True)
+            yield _started(process, output, log)
+        finally:
+            assert process.stdin is not None
+            process.stdin.close()
+            try:
+                process.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, 9)
+                process.wait()
 
 
-def _started(process: subprocess.Popen[str], log: Path) -> dict[str, Any]:
-    lines: list[str] = []
-    assert process.stdout is not None
-    stream = process.stdout
-    reader = threading.Thread(target=lambda: lines.extend(iter(stream.readline, "")), daemon=True)
-    reader.start()
+@contextmanager
+def our_server(flags: Mapping[str, Any], *, core: int) -> Iterator[str]:
+    """Our API with its broker and Ray, from a data home; yields its address.
+
+    Args:
+        flags: dotted settings, `home` among them.
+    """
+    command = [sys.executable, str(PEERS / "serve_ours.py"), json.dumps({"flags": dict(flags)})]
+    with server(command, core=core) as found:
+        yield found["url"]
+
+
+def _started(process: subprocess.Popen[bytes], output: IO[bytes], log: IO[bytes]) -> dict[str, Any]:
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline and process.poll() is None:
-        for line in list(lines):
-            if line.startswith("{") and "url" in line:
+        for line in _written(output).splitlines(keepends=True):
+            if line.startswith("{") and "url" in line and line.endswith("\n"):
                 found: dict[str, Any] = json.loads(line)
                 return found
         time.sleep(0.05)
-    raise PeerFailed(f"{process.args} did not start: {log.read_text()[-600:]}")
+    raise PeerFailed(f"{process.args} did not start: {_written(log)[-ERROR_CHARACTERS:]}")
+
+
+def _written(file: IO[bytes]) -> str:
+    """What a process wrote so far; where it writes next stays as it is."""
+    return os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0).decode(errors="replace")
 
 
 def load(url: str, requests: Sequence[Request], *, rate: float, seconds: float, core: int) -> dict[str, Any]:
@@ -131,13 +141,6 @@ def saturation(url: str, requests: Sequence[Request], *, core: int, first: float
 def homes(members: int) -> list[Request]:
     """Requests for the home pages of members m0, m1, ..."""
     return [{"method": "GET", "target": f"/v1/members/m{i}/home", "body": ""} for i in range(members)]
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

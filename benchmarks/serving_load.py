@@ -10,17 +10,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks import served
 from benchmarks.common import ROOT, PeerFailed, arguments, machine, skipped
-from benchmarks.servers import PEERS, homes, load, saturation, server
-from matinee.config import load_settings
+from benchmarks.plots import side_by_side
+from benchmarks.servers import homes, load, our_server, saturation
 
 NAME = "serving_load"
 SIZES = ((1_000, 2_000), (10_000, 2_000), (10_000, 20_000), (100_000, 2_000))
@@ -58,13 +56,11 @@ def _declare(parser: argparse.ArgumentParser) -> None:
 
 def measure(folder: Path, titles: int, members: int, *, quick: bool) -> dict[str, Any]:
     """One size; prints and returns its line."""
+    served.home(folder, titles=titles, members=members)
     flags = {"home": str(folder), "serving.page_cache": "none"}
-    settings = load_settings(flags, environment={})
-    if not settings.paths.catalogue.exists():
-        served.make(settings, titles=titles, members=members)
     requests = homes(members)[:: members // ASKED]
     cores = sorted(os.sched_getaffinity(0))
-    with _serving(flags, cores[0]) as url:
+    with our_server(flags, core=cores[0]) as url:
         top = saturation(url, requests, core=cores[-1], first=25.0)
         half = load(url, requests, rate=top["rate"] / 2, seconds=5 if quick else HALF_S, core=cores[-1])
         seconds = OVERLOAD_S if (titles, members) == OVERLOADED else 5.0
@@ -93,40 +89,20 @@ def measure(folder: Path, titles: int, members: int, *, quick: bool) -> dict[str
     return line
 
 
-@contextmanager
-def _serving(flags: dict[str, Any], core: int) -> Iterator[str]:
-    command = [sys.executable, str(PEERS / "serve_ours.py"), json.dumps({"flags": flags})]
-    with server(command, core=core) as found:
-        yield found["url"]
-
-
 def plot(lines: Sequence[dict[str, Any]]) -> None:
     """Latency at half of saturation, and saturation, by the size of the catalogue."""
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot
-
     grown = [line for line in lines if line["members"] == SIZES[0][1]]
     titles = [line["titles"] for line in grown]
-    figure, (latency, rate) = pyplot.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
-    for key in ("p50_ms", "p95_ms", "p99_ms"):
-        latency.plot(titles, [line["half"][key] for line in grown], marker="o", label=key.partition("_")[0])
-    latency.axhline(TARGET_MS, color="grey", linestyle=":", label=f"{TARGET_MS:.0f} ms")
-    rate.plot(titles, [line["saturation_per_s"] for line in grown], marker="o")
-    for axes, title in (
-        (latency, "ms at half of saturation, one core"),
-        (rate, "home pages a second at saturation, one core"),
-    ):
-        axes.set_xscale("log")
-        axes.set_xlabel("titles")
-        axes.set_ylim(bottom=0)
-        axes.set_title(title, fontsize=10)
-        axes.grid(alpha=0.3)
-    latency.legend(fontsize=8)
-    PLOT.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(PLOT, dpi=120)
-    pyplot.close(figure)
+    drawn = ("ms at half of saturation, one core", "home pages a second at saturation, one core")
+    with side_by_side(PLOT, *drawn, across="titles") as (latency, rate):
+        for key in ("p50_ms", "p95_ms", "p99_ms"):
+            label = key.partition("_")[0]
+            latency.plot(titles, [line["half"][key] for line in grown], marker="o", label=label)
+        latency.axhline(TARGET_MS, color="grey", linestyle=":", label=f"{TARGET_MS:.0f} ms")
+        rate.plot(titles, [line["saturation_per_s"] for line in grown], marker="o")
+        for axes in (latency, rate):
+            axes.set_xscale("log")
+            axes.set_ylim(bottom=0)
 
 
 if __name__ == "__main__":

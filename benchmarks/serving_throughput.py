@@ -16,22 +16,20 @@ import sys
 import tempfile
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from benchmarks import served
 from benchmarks.common import ROOT, PeerFailed, PeerMissing, arguments, compare, installed, peer_venv, skipped
 from benchmarks.peers import REQUIREMENTS
-from benchmarks.servers import PEERS, Request, free_port, homes, saturation, server
-from matinee.config import Settings, load_settings
+from benchmarks.servers import PEERS, Request, homes, our_server, saturation, server
+from matinee.local.cluster import free_port
 
 NAME = "serving_throughput"
 MEMBERS = 2_000
 ASKED = 400
 """Members whose pages are asked for in turn."""
-PAGE_BYTES = 18_100
-"""About what a page of ten rows of twenty titles has."""
 QUICK_S = 0.25
 """Our shedding lets pages take so long here: peers shed nothing, and may take twice that."""
 
@@ -40,8 +38,9 @@ def main() -> None:
     args = arguments(__doc__, _declare)
     titles = 1_000 if args.quick else args.titles
     with tempfile.TemporaryDirectory(prefix=f"matinee-{NAME}-") as scratch:
-        settings = home(Path(args.home or scratch), titles)
-        bench = Bench(settings, titles)
+        folder = Path(args.home or scratch)
+        served.home(folder, titles=titles, members=MEMBERS)
+        bench = Bench(folder, titles)
         for peer, cached in (("ray_serve", False), ("bentoml", False), ("asgi", True)):
             if peer not in args.peers:
                 continue
@@ -53,16 +52,8 @@ def main() -> None:
 
 def _declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--titles", type=int, default=10_000)
-    parser.add_argument("--home", help="a data home that an earlier run made here")
+    parser.add_argument("--home", help="a data home that an earlier run made here, or will be kept")
     parser.add_argument("--peers", nargs="+", default=["ray_serve", "bentoml", "asgi"])
-
-
-def home(folder: Path, titles: int) -> Settings:
-    """The data home, made where it is not there yet."""
-    settings = load_settings(flags(folder, cached=False), environment={})
-    if not settings.paths.catalogue.exists():
-        served.make(settings, titles=titles, members=MEMBERS)
-    return settings
 
 
 def flags(folder: Path, *, cached: bool) -> dict[str, Any]:
@@ -75,12 +66,12 @@ class Bench:
     """Both sides on one data home.
 
     Args:
-        settings: of the home.
+        home: folder of it.
         titles: of its catalogue.
     """
 
-    def __init__(self, settings: Settings, titles: int) -> None:
-        self._settings = settings
+    def __init__(self, home: Path, titles: int) -> None:
+        self._home = home
         self._titles = titles
         cores = sorted(os.sched_getaffinity(0))
         self._server, self._client = cores[0], cores[-1]
@@ -88,13 +79,17 @@ class Bench:
 
     def against(self, peer: str, *, cached: bool) -> None:
         """Measure ours and a peer in turn."""
-
-        with self._ours(cached) as own, self._peer(peer) as (url, requests):
+        with ExitStack() as servers:
+            own = servers.enter_context(our_server(flags(self._home, cached=cached), core=self._server))
+            page = _asked(own, homes(1)[0])
+            url, requests = servers.enter_context(self._peer(peer, len(page)))
 
             def check() -> None:
-                ours, theirs = _titles(own, homes(1)[0]), _titles(url, requests[0])
-                if peer != "asgi" and ours[0] != theirs[0]:
-                    raise AssertionError(f"{peer} shows other titles: {theirs[0][:20]} for {ours[0][:20]}")
+                answer = _asked(url, requests[0])
+                if peer == "asgi":
+                    assert len(answer) == len(page), f"{len(answer)} bytes stand for {len(page)}"
+                else:
+                    assert _titles(answer) == _titles(page), f"{peer} shows other titles: {answer[:400]!r}"
 
             compare(
                 name=NAME,
@@ -104,7 +99,7 @@ class Bench:
                 ours=lambda: self._rate(own, homes(ASKED), "kept" if cached else "ours"),
                 theirs=lambda: self._rate(url, requests, peer),
                 higher_is_better=True,
-                sizes={"titles": self._titles, "members": ASKED, "page_bytes": PAGE_BYTES, "cores": 1},
+                sizes={"titles": self._titles, "members": ASKED, "page_bytes": len(page), "cores": 1},
                 versions=self._versions(peer),
                 check=check,
             )
@@ -116,16 +111,8 @@ class Bench:
         return float(found["rate"])
 
     @contextmanager
-    def _ours(self, cached: bool) -> Iterator[str]:
-        asked = {"flags": flags(self._settings.home, cached=cached)}
-        command = [sys.executable, str(PEERS / "serve_ours.py"), json.dumps(asked)]
-        with server(command, core=self._server) as found:
-            yield found["url"]
-
-    @contextmanager
-    def _peer(self, peer: str) -> Iterator[tuple[str, list[Request]]]:
-        port = free_port()
-        asked: dict[str, Any] = {"port": port, "flags": flags(self._settings.home, cached=False)}
+    def _peer(self, peer: str, page_bytes: int) -> Iterator[tuple[str, list[Request]]]:
+        asked: dict[str, Any] = {"port": free_port(), "flags": flags(self._home, cached=False)}
         environment: Mapping[str, str] = {}
         requests = homes(ASKED)
         match peer:
@@ -142,7 +129,7 @@ class Bench:
                     for i in range(ASKED)
                 ]
             case _:
-                asked["bytes"] = PAGE_BYTES
+                asked["bytes"] = page_bytes
                 command = [sys.executable, str(PEERS / "serve_asgi.py"), json.dumps(asked)]
         with server(command, core=self._server, environment=environment) as found:
             yield found["url"], requests
@@ -157,8 +144,8 @@ class Bench:
                 return installed(Path(sys.executable), ["uvicorn"])
 
 
-def _titles(url: str, request: Request) -> tuple[list[str], bytes]:
-    """The titles of a page, row after row; and the page."""
+def _asked(url: str, request: Request) -> bytes:
+    """The body of an answer."""
     asked = urllib.request.Request(
         url + request["target"],
         data=request["body"].encode() or None,
@@ -167,11 +154,15 @@ def _titles(url: str, request: Request) -> tuple[list[str], bytes]:
     )
     with urllib.request.urlopen(asked, timeout=60) as answer:
         body: bytes = answer.read()
+    return body
+
+
+def _titles(body: bytes) -> list[str]:
+    """The titles of a page, row after row; a peer that answers many at a time wraps each as a text."""
     page = json.loads(body)
     if isinstance(page, list):
         page = json.loads(page[0])
-    rows = page.get("rows", ())
-    return [item["title_id"] for row in rows for item in row["items"]], body
+    return [item["title_id"] for row in page["rows"] for item in row["items"]]
 
 
 if __name__ == "__main__":

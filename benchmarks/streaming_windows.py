@@ -23,6 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks import plots
 from benchmarks.common import (
     ROOT,
     SCALE,
@@ -33,7 +34,6 @@ from benchmarks.common import (
     installed,
     machine,
     peer_venv,
-    plot_scaling,
     run_peer,
     skipped,
 )
@@ -282,7 +282,7 @@ def scale(folder: Path, *, quick: bool, plot: Path | None) -> None:
             found.append(line)
             print(json.dumps({**line, "machine": machine()}), flush=True)
     if plot is not None:
-        plot_scaling(lines, plot, where="on one core")
+        plots.scaling(lines, plot, where="on one core")
 
 
 def _asked(path: Path, warm: Path) -> dict[str, Any]:

@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.common import ROOT, SCALE, arguments, machine
+from benchmarks.plots import side_by_side
 from matinee.config import Settings, Training, load_settings
 from matinee.local.cluster import connect
 from matinee.models import discover
@@ -139,41 +140,28 @@ def _told(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def plot(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Seconds and peak memory by interactions, a line for each model, device and number of workers."""
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot
-
-    figure, (seconds, memory) = pyplot.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
     kinds = dict.fromkeys((line["model"], line["device"], line["workers"]) for line in lines)
-    for model, device, workers in kinds:
-        own = [
-            line
-            for line in lines
-            if (line["model"], line["device"], line["workers"]) == (model, device, workers)
-        ]
-        style = {
-            "marker": "o",
-            "color": f"C{MODELS.index(model)}",
-            "linestyle": "-" if workers == 1 else "--",
-        }
-        if device != "cpu":
-            style["marker"] = "^"
-        counts = [line["interactions"] for line in own]
-        label = f"{model}, {workers} {device} worker{'s' if workers > 1 else ''}"
-        seconds.plot(counts, [line["seconds"] for line in own], label=label, **style)
-        memory.plot(counts, [line["peak_mib"] for line in own], **style)
-    for axes, title in ((seconds, "seconds of a fit"), (memory, "peak MiB of the largest worker")):
-        axes.set_xscale("log")
-        axes.set_xlabel("interactions")
-        axes.set_title(title, fontsize=10)
-        axes.grid(alpha=0.3)
-    seconds.set_yscale("log")
-    memory.set_ylim(bottom=0)
-    seconds.legend(fontsize=8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
+    titles = ("seconds of a fit", "peak MiB of the largest worker")
+    with side_by_side(path, *titles, across="interactions") as (seconds, memory):
+        for model, device, workers in kinds:
+            own = [
+                line
+                for line in lines
+                if (line["model"], line["device"], line["workers"]) == (model, device, workers)
+            ]
+            style = {
+                "marker": "o" if device == "cpu" else "^",
+                "color": f"C{MODELS.index(model)}",
+                "linestyle": "-" if workers == 1 else "--",
+            }
+            counts = [line["interactions"] for line in own]
+            label = f"{model}, {workers} {device} worker{'s' if workers > 1 else ''}"
+            seconds.plot(counts, [line["seconds"] for line in own], label=label, **style)
+            memory.plot(counts, [line["peak_mib"] for line in own], **style)
+        for axes in (seconds, memory):
+            axes.set_xscale("log")
+        seconds.set_yscale("log")
+        memory.set_ylim(bottom=0)
 
 
 def main() -> None:

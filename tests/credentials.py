@@ -16,6 +16,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
+from matinee.config import Settings
+from matinee.gateway.keys import Keys
+
 ISSUER = "https://issuer.example"
 AUDIENCE = "matinee"
 
@@ -39,20 +42,27 @@ def jwks(**keys: Any) -> str:
     return json.dumps({"keys": listed})
 
 
+def claims_of(**claims: Any) -> dict[str, Any]:
+    """What a token says, good for an hour and for the member m1 unless told otherwise."""
+    usual = {"iss": ISSUER, "aud": AUDIENCE, "sub": "m1", "scope": "member", "exp": time.time() + 3600}
+    return usual | claims
+
+
 def token(
     key: Any = None, kid: str | None = "r1", algorithm: str = "RS256", header: Any = None, **claims: Any
 ) -> str:
-    """A token, good for an hour and for the member m1 unless told otherwise; a claim of None is absent."""
-    given = {
-        "iss": ISSUER,
-        "aud": AUDIENCE,
-        "sub": "m1",
-        "scope": "member",
-        "exp": time.time() + 3600,
-    } | claims
-    held = {name: value for name, value in given.items() if value is not None}
+    """A token of `claims_of`; a claim of None is absent."""
+    held = {name: value for name, value in claims_of(**claims).items() if value is not None}
     headers = ({"kid": kid} if kid is not None else {}) | (header or {})
     return jwt.encode(held, rsa_key() if key is None else key, algorithm, headers)
+
+
+def api_key(settings: Settings, scope: str) -> str:
+    """A new API key of the home."""
+    keys = Keys(settings)
+    made = keys.create(scope, who="test", why="test")
+    keys.close()
+    return made
 
 
 def part(value: Any) -> str:
@@ -62,14 +72,7 @@ def part(value: Any) -> str:
 
 def confused(key: Any, kid: str) -> str:
     """An operator's token signed by HMAC with a public key: whoever believes its alg verifies it."""
-    claims = {
-        "iss": ISSUER,
-        "aud": AUDIENCE,
-        "sub": "m1",
-        "scope": "operator member",
-        "exp": time.time() + 99,
-    }
-    signed = f"{part({'alg': 'HS256', 'kid': kid})}.{part(claims)}"
+    signed = f"{part({'alg': 'HS256', 'kid': kid})}.{part(claims_of(scope='operator member'))}"
     digest = hmac.new(public_pem(key), signed.encode(), hashlib.sha256).digest()
     return f"{signed}.{base64.urlsafe_b64encode(digest).rstrip(b'=').decode()}"
 

@@ -1,6 +1,7 @@
 """A server that answers with what it was asked and notes it: python echo_server.py PORT LOG.
 
-/status/N answers N; /busy/X answers 503 twice, with a Retry-After of 1 s for X = polite, else an hour.
+/status/N answers N, /login a page; /busy/X answers 503 twice, with a Retry-After of 1 s for X = polite,
+else an hour.
 """
 
 from __future__ import annotations
@@ -52,6 +53,8 @@ class Echo:
 
     def _answer(self, path: str, seen: Any) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
         first, _, rest = path.strip("/").partition("/")
+        if first == "login":
+            return 200, [], b"<html>who are you?"
         if first == "page":
             return 502, [], b"<html>bad gateway"
         if first == "status":

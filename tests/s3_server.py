@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from matinee.local.cluster import free_port
+
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "test",
     "AWS_SECRET_ACCESS_KEY": "test",
@@ -31,9 +33,7 @@ def s3_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         pytest.skip("moto_server is not installed: no S3 to test against")
     from pyarrow import fs
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with subprocess.Popen([found, "-H", "127.0.0.1", "-p", str(port)], **silent) as server:
         try:

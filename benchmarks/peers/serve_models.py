@@ -10,7 +10,7 @@ import numpy as np
 from matinee.config import Settings
 from matinee.features.online import OnlineReader
 from matinee.gateway.pages import _home
-from matinee.models.base import Model, Query, Scores
+from matinee.models.base import Query, Scores
 from matinee.registry.mlflow import CHAMPION, Registry
 from matinee.serving import recommender, versions
 from matinee.serving.pages import HomeRequest, again, page_of
@@ -35,12 +35,6 @@ class Pages:
         titles = TitleFeatures(settings)
         titles.start()
         self._columns = TitleColumns(titles)
-
-    @property
-    def members(self) -> Mapping[str, Model]:
-        """The models that the ensemble combines."""
-        held: Mapping[str, Model] = self.version.bundle.model.members  # type: ignore[attr-defined]
-        return held
 
     def known(self, member_id: str, now: int) -> Known:
         """A member, as ours would know them."""

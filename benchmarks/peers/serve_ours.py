@@ -20,7 +20,7 @@ def main() -> None:
     with connect(settings), LocalBroker(Path(settings.home) / "broker.log") as broker:
         ensure_topics(settings.kafka, broker.bootstrap)
         url = deployment.start(settings, broker.bootstrap)
-        print(json.dumps({"url": url, "bootstrap": broker.bootstrap}), flush=True)
+        print(json.dumps({"url": url}), flush=True)
         sys.stdin.read()
         deployment.stop(cluster_ends=True)
 

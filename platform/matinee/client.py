@@ -1,4 +1,4 @@
-"""The API's client for applications, blocking and asyncio. It needs httpx and nothing else of the platform.
+"""The API's client for applications, blocking and asyncio. It needs httpx, and of the platform its errors.
 
     with Client("https://api.example", token=key) as api:
         page = api.recommend("m42", k=10)
@@ -22,7 +22,7 @@ from urllib.parse import quote
 
 import httpx
 
-from matinee.errors import MatineeError, Unavailable
+from matinee.errors import InvalidInput, MatineeError, Unavailable
 
 Answer = dict[str, Any]
 Value = str | int | float | Sequence[str]
@@ -65,7 +65,7 @@ class Missing(Refused):
 
 
 class Failed(ApiError):
-    """The service could not answer, or is too busy (429, 5xx), also after the repeats there were."""
+    """No answer, also after the repeats: the service failed or is too busy (429, 5xx), or sent no JSON."""
 
 
 class Unreachable(Unavailable):
@@ -111,6 +111,18 @@ class Call:
     request_id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 
+def bearer(credential: str) -> dict[str, str]:
+    """The header that shows a token or an API key; none for "". White space around it is left out.
+
+    Raises:
+        InvalidInput: no header can hold it. The text does not tell it, as what a HTTP library raises would.
+    """
+    text = credential.strip()
+    if not (text.isascii() and text.isprintable()):
+        raise InvalidInput("the token holds characters that no header may: it is not shown here")
+    return {"authorization": f"Bearer {text}"} if text else {}
+
+
 class _Api(ABC, Generic[R]):
     """The calls; what they return is an answer, or an awaitable of one.
 
@@ -129,16 +141,20 @@ class _Api(ABC, Generic[R]):
         timeout_s: float = 10.0,
         retry: Retry | None = None,
     ) -> None:
-        self._url = url.rstrip("/")
         self._token = token
-        self._timeout = timeout_s
         self._retry = retry or Retry()
+        self._connect(base_url=url.rstrip("/"), timeout=timeout_s, follow_redirects=False)
+
+    @abstractmethod
+    def _connect(self, **options: Any) -> None:
+        """Make the HTTP client with these options."""
 
     @abstractmethod
     def call(self, call: Call) -> R:
         """Make any call.
 
         Raises:
+            InvalidInput: the token is none.
             Refused: it cannot succeed as it is (`Denied`: 401, 403; `Missing`: 404).
             Failed: the service could not answer.
             Unreachable: nothing answers.
@@ -183,12 +199,9 @@ class _Api(ABC, Generic[R]):
     def _post(self, path: str, body: object) -> R:
         return self.call(Call(method="POST", path=path, body=body))
 
-    def _options(self) -> dict[str, Any]:
-        return {"base_url": self._url, "timeout": self._timeout, "follow_redirects": False}
-
     def _request(self, client: httpx.Client | httpx.AsyncClient, call: Call) -> httpx.Request:
         token = self._token() if callable(self._token) else self._token
-        headers = {"x-request-id": call.request_id} | ({"authorization": f"Bearer {token}"} if token else {})
+        headers = {"x-request-id": call.request_id} | bearer(token)
         return client.build_request(
             call.method, call.path, params=dict(call.query) or None, json=call.body, headers=headers
         )
@@ -206,9 +219,8 @@ class _Api(ABC, Generic[R]):
 class Client(_Api[Answer]):
     """The blocking client; threads may share it."""
 
-    def __init__(self, url: str, **options: Any) -> None:
-        super().__init__(url, **options)
-        self._client = httpx.Client(**self._options())
+    def _connect(self, **options: Any) -> None:
+        self._client = httpx.Client(**options)
 
     def __enter__(self) -> Client:
         return self
@@ -238,9 +250,8 @@ class Client(_Api[Answer]):
 class AsyncClient(_Api[Awaitable[Answer]]):
     """The asyncio client."""
 
-    def __init__(self, url: str, **options: Any) -> None:
-        super().__init__(url, **options)
-        self._client = httpx.AsyncClient(**self._options())
+    def _connect(self, **options: Any) -> None:
+        self._client = httpx.AsyncClient(**options)
 
     async def __aenter__(self) -> AsyncClient:
         return self
@@ -275,7 +286,10 @@ def _answer(call: Call, result: httpx.Response | httpx.TransportError) -> Answer
     if isinstance(result, httpx.TransportError):
         raise Unreachable(f"{call.method} {call.path}: {type(result).__name__}: {result}") from result
     if result.is_success:
-        answer: Answer = result.json()
+        try:
+            answer: Answer = result.json()
+        except ValueError:
+            raise Failed(_problem(result)) from None
         return answer
     problem = _problem(result)
     if result.status_code in BUSY or result.status_code >= 500:

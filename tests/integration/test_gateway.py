@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 import served_home
+from credentials import api_key
 
 from matinee.client import Call, Client, Denied, Missing
 from matinee.config import Settings, load_settings
@@ -14,7 +15,6 @@ from matinee.errors import ConfigError
 from matinee.events.broker import LocalBroker
 from matinee.events.kafka import ensure_topics
 from matinee.gateway import deployment
-from matinee.gateway.keys import Keys
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 
@@ -40,10 +40,7 @@ def url(ray_cluster: str, settings: Settings, tmp_path_factory: pytest.TempPathF
 
 @pytest.fixture(scope="module")
 def service(settings: Settings) -> str:
-    keys = Keys(settings)
-    made = keys.create("service", who="test", why="test")
-    keys.close()
-    return made
+    return api_key(settings, "service")
 
 
 def test_the_client_reads_and_posts(url: str, service: str) -> None:

@@ -30,7 +30,7 @@ from matinee.client import (
     Retry,
     Unreachable,
 )
-from matinee.errors import MatineeError
+from matinee.errors import InvalidInput, MatineeError
 from matinee.local.cluster import free_port
 
 ECHO = Path(__file__).parents[1] / "echo_server.py"
@@ -164,6 +164,21 @@ def test_errors_carry_the_problem_and_are_not_repeated(
 def test_what_is_no_problem_document_still_says_what_came(both: Any) -> None:
     for failure in both(retry=Retry(attempts=1))("call", Call(method="GET", path="/page")):
         assert (failure.problem.status, failure.problem.detail) == (502, "<html>bad gateway")
+
+
+def test_an_answer_that_is_no_json_is_a_failure(both: Any) -> None:
+    for failure in both()("call", Call(method="GET", path="/login")):
+        assert type(failure) is Failed
+        assert (failure.problem.status, failure.problem.detail) == (200, "<html>who are you?")
+
+
+def test_white_space_around_a_token_is_left_out_and_no_error_tells_a_token(both: Any) -> None:
+    for seen in both(token=" s3cret\n")("split"):
+        assert seen["token"] == "Bearer s3cret"
+    for token in ("s3c\nret", "s3c\x00ret", "s3cr\u00e9t"):
+        for failure in both(token=token)("split"):
+            assert type(failure) is InvalidInput
+            assert "s3c" not in str(failure)
 
 
 def test_a_busy_service_is_asked_again_when_it_says(server: Server) -> None:

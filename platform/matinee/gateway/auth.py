@@ -16,7 +16,7 @@ from starlette.types import Scope
 from matinee.config import Auth, Settings
 from matinee.errors import ConfigError
 from matinee.gateway import keys, tokens
-from matinee.gateway.limits import parse_rates
+from matinee.gateway.limits import check_rates
 from matinee.gateway.principal import SCOPES, Principal, Refusal, Verified
 from matinee.gateway.refreshed import Refreshed
 
@@ -43,7 +43,7 @@ def check(settings: Settings, host: str | None = None) -> None:
 
     Raises:
         ConfigError: another address than loopback without authentication or with a development secret,
-            or settings of authentication that contradict each other.
+            settings of authentication that contradict each other, or proxies or rates that mean nothing.
     """
     auth = settings.auth
     host = settings.serving.host if host is None else host
@@ -66,7 +66,7 @@ def check(settings: Settings, host: str | None = None) -> None:
     if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
         raise ConfigError(f"auth.jwks is {auth.jwks!r}: keys are taken over https, or from a file")
     networks(settings.gateway.trusted_proxies)
-    parse_rates(settings.gateway.rates)
+    check_rates(settings.gateway.rates)
 
 
 def is_loopback(host: str) -> bool:

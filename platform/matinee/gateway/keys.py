@@ -17,7 +17,7 @@ import sqlalchemy as sql
 
 from matinee.config import Settings
 from matinee.errors import InvalidInput, NotFound
-from matinee.gateway.principal import SCOPES, Principal, Refusal, Verified
+from matinee.gateway.principal import SCOPES, Principal, Refusal, Scope, Verified
 from matinee.state import StateDatabase
 
 PREFIX = "mk_"
@@ -54,7 +54,7 @@ class ApiKey:
 
     key_id: str
     hash: str
-    scope: str
+    scope: Scope
     expires: int | None
     who: str
     why: str
@@ -150,8 +150,7 @@ def check(given: str, keys: Mapping[str, ApiKey]) -> Verified | Refusal:
     until = float("inf") if key.expires is None else key.expires / 1e6
     if until <= time.time():
         return Refusal(reason="the API key is expired")
-    kind = next(scope for scope in SCOPES if scope == key.scope)
-    principal = Principal(kind=kind, id=f"key:{key_id}", scopes=frozenset((kind,)))
+    principal = Principal(kind=key.scope, id=f"key:{key_id}", scopes=frozenset((key.scope,)))
     return Verified(principal=principal, until=until)
 
 

@@ -83,8 +83,8 @@ async def _wait(
     return 0.0
 
 
-def parse_rates(rates: Mapping[str, str]) -> None:
-    """Check rates.
+def check_rates(rates: Mapping[str, str]) -> None:
+    """Refuse rates that mean nothing.
 
     Raises:
         ConfigError: one of them cannot be read, or is of no kind of caller.

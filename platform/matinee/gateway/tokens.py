@@ -1,4 +1,4 @@
-"""Bearer tokens (JWT): which keys there are, and what a token proves. Pure.
+"""Bearer tokens (JWT): which keys there are, and what a token proves now. It reads the clock, and no more.
 
 The algorithm is the key's, never the token's: a token that names another is refused, so neither `none`
 nor a public key taken for a shared secret can pass.

@@ -14,6 +14,7 @@ from urllib.parse import quote, urlsplit
 
 import numpy as np
 
+from matinee.client import bearer
 from matinee.errors import Unavailable
 
 TIMEOUT_S = 30.0
@@ -27,11 +28,14 @@ class Client:
 
     Args:
         token: an API key or a token; "": none.
+
+    Raises:
+        InvalidInput: no header can hold the token.
     """
 
     def __init__(self, url: str, token: str = "") -> None:
         self._netloc = urlsplit(url).netloc
-        self._headers = {"authorization": f"Bearer {token}"} if token else {}
+        self._headers = bearer(token)
         self._local = threading.local()
         self._connections: list[http.client.HTTPConnection] = []
 

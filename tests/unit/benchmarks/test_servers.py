@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 from benchmarks.common import PeerFailed
-from benchmarks.servers import free_port, homes, load, saturated, saturation
+from benchmarks.servers import homes, load, saturated, saturation, server
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from matinee.local.cluster import free_port
 from matinee.serving.listener import Listener
 
 CORE = min(os.sched_getaffinity(0))
@@ -69,3 +71,21 @@ def test_saturation_is_found_between_what_goes_and_what_does_not(monkeypatch: py
 def test_another_machine_is_never_asked() -> None:
     with pytest.raises(PeerFailed, match="only one on loopback is asked"):
         load("http://192.0.2.1:80", homes(1), rate=1, seconds=0.1, core=CORE)
+
+
+UP = """
+import sys
+print("the outer one's words", file=sys.stderr, flush=True)
+print('{"url": "here"}', flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_server_that_does_not_start_says_why_and_nothing_of_another() -> None:
+    with server([sys.executable, "-c", UP], core=CORE) as up:
+        assert up == {"url": "here"}
+        failing = [sys.executable, "-c", "raise SystemExit('no room for it')"]
+        with pytest.raises(PeerFailed, match="did not start: no room for it") as raised:
+            server(failing, core=CORE).__enter__()
+    assert "outer" not in str(raised.value)
+    assert os.sched_getaffinity(0) > {CORE}

@@ -12,11 +12,10 @@ import credentials
 import httpx
 import live_server
 import pytest
-from credentials import confused, ec_key, rsa_key, token
+from credentials import api_key, confused, ec_key, rsa_key, token
 
 from matinee.config import Settings
 from matinee.gateway.assembly import assemble
-from matinee.gateway.keys import Keys
 
 BODY_S = 0.6
 
@@ -42,10 +41,7 @@ def url(secured: Settings, bootstrap: str) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def operator(secured: Settings) -> str:
-    keys = Keys(secured)
-    made = keys.create("operator", who="test", why="test")
-    keys.close()
-    return made
+    return api_key(secured, "operator")
 
 
 def bearer(credential: str) -> dict[str, str]:

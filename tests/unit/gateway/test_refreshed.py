@@ -83,12 +83,12 @@ def test_an_old_value_serves_while_it_is_read_again(source: Source) -> None:
 
 def test_asking_for_a_newer_one_is_limited(copy: Any, source: Source) -> None:
     async def run() -> int:
-        value = copy(retry_s=0.2)
+        value = copy(retry_s=1.0)
         await value.get()
         for _ in range(100):
             await value.newer()
         early = source.reads
-        await asyncio.sleep(0.25)
+        await asyncio.sleep(1.05)
         await asyncio.gather(*(value.newer() for _ in range(100)))
         return early
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import credentials
 import pytest
-from credentials import confused, ec_key, jwks, part, rsa_key, token
+from credentials import claims_of, confused, ec_key, jwks, part, rsa_key, token
 from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,18 +23,8 @@ RULES = Auth(jwks="a file", issuer=credentials.ISSUER, audience=credentials.AUDI
 KEYS = parse_jwks(jwks(r1=rsa_key(), e1=ec_key()))
 
 
-def claims() -> dict[str, Any]:
-    return {
-        "iss": RULES.issuer,
-        "aud": RULES.audience,
-        "sub": "m1",
-        "scope": "operator member",
-        "exp": time.time() + 99,
-    }
-
-
 def unsigned(alg: str) -> str:
-    return f"{part({'alg': alg, 'kid': 'r1'})}.{part(claims())}."
+    return f"{part({'alg': alg, 'kid': 'r1'})}.{part(claims_of(scope='operator member'))}."
 
 
 @pytest.mark.parametrize("given_claims", [{}, {"aud": ["other", "matinee"]}, {"scope": ["member"]}])
@@ -86,7 +76,7 @@ REFUSED = {
     "no token": ("a.b.c", "no JWT"),
     "empty": ("", "no JWT"),
     "tampered": (
-        ".".join((lambda t: [t[0], part(claims()), t[2]])(token().split("."))),
+        ".".join((lambda t: [t[0], part(claims_of(scope="operator member")), t[2]])(token().split("."))),
         "signature is wrong",
     ),
 }

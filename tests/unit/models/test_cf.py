@@ -72,6 +72,18 @@ def test_auto_takes_the_method_of_the_shape_and_a_loaded_model_keeps_it(
     assert loaded.choice == model.choice
 
 
+def test_ease_weights_lie_by_row_also_where_they_were_saved_by_column(tmp_path: Path) -> None:
+    model = SPEC.model(replace(SPEC.presets["test"], method="ease"))
+    model.fit(training_set(), seed=0)
+    fitted = model._scorer.weights
+    assert fitted.flags.c_contiguous
+    model.save(tmp_path)
+    np.savez(tmp_path / "arrays.npz", weights=np.asfortranarray(fitted))
+    loaded = SPEC.model.load(tmp_path)._scorer.weights
+    assert loaded.flags.c_contiguous
+    np.testing.assert_array_equal(loaded, fitted)
+
+
 def test_a_method_gives_one_scorer_whoever_chose_it() -> None:
     named, chosen = (SPEC.model(CfConfig(method=method)) for method in ("ease", "auto"))
     for model in (named, chosen):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from contracts.model_contract import (
 
 from matinee.errors import ConfigError
 from matinee.models import discover
-from matinee.models.base import Model, Query
+from matinee.models.base import Model, Query, Scores
 from matinee.models.ensemble.config import EnsembleConfig
 from matinee.models.ensemble.holdout import inner_set, split_holdout
 from matinee.models.ensemble.model import Ensemble, fit_ensemble
@@ -53,6 +54,24 @@ class TestEnsemble(ModelContract):
         parts = model.score_parts(unknown(1))
         assert parts["popularity"].std() > 0
         assert parts["cf"].std() == 0
+
+    def test_a_member_that_no_rows_weights_name_is_not_asked(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        model, asked = self.fitted(), []
+        assert isinstance(model, Ensemble)
+        for name, member in model.members.items():
+
+            def noted(query: Query, name: str = name, member: Model = member) -> Mapping[str, Scores]:
+                asked.append(name)
+                return type(member).signals(member, query)
+
+            monkeypatch.setattr(member, "signals", noted)
+        silent = model.score_parts(unknown(2))
+        assert asked == ["popularity"]
+        assert not np.any([silent["cf"], silent["gnn"]])
+        weighed = model.with_members(model.members)
+        weighed._weights = np.ones_like(model._weights)
+        weighed.score_parts(unknown(2))
+        assert asked[1:] == ["popularity", "cf", "gnn"]
 
     def test_probabilities_sum_to_1_over_titles_not_watched_in_the_order_of_scores(self) -> None:
         model, asked = self.fitted(), query(training_set())

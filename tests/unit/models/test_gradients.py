@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +8,7 @@ import numpy as np
 import torch
 from contracts.model_contract import hit_rate, training_set
 
+from matinee.local.cluster import free_port
 from matinee.models.dnn import SPEC
 from matinee.models.gradients import greatest, next_titles_loss, seeded, shard, together
 
@@ -118,9 +118,7 @@ distributed.destroy_process_group()
 def test_two_workers_end_with_one_model(tmp_path: Path) -> None:
     script = tmp_path / "worker.py"
     script.write_text(WORKER)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+    port = str(free_port())
     tests = str(Path(__file__).parents[2])
     command = [sys.executable, str(script)]
     workers = [subprocess.Popen([*command, str(rank), port, str(tmp_path), tests]) for rank in (0, 1)]
