@@ -15,7 +15,7 @@ import served_home
 
 from matinee.canary import rollout
 from matinee.canary.early import Limit
-from matinee.canary.plan import PROMOTE, ROLL_BACK, Plan, Step
+from matinee.canary.plan import HOLD, PROMOTE, ROLL_BACK, Plan, Step
 from matinee.canary.rollout import Controller, propose, stop
 from matinee.canary.store import STOP, Rollout, Rollouts
 from matinee.config import Settings, load_settings
@@ -155,6 +155,44 @@ def test_a_harmful_candidate_is_rolled_back_with_its_evidence(bench: Bench, cont
     assert "early abort" in Path(ended.end.report).read_text()
     row = bench.splits.rule_history("harmed")[0]
     assert (row["time_us"] - ended.end.time) / 1e6 < 2
+
+
+ANALYSED = QUICK.model_copy(
+    update={
+        "name": "analysed",
+        "mode": "kayenta",
+        "steps": (Step(share=0.1, least_exposures=50),),
+        "limits": (),
+        "actions": QUICK.actions.model_copy(update={"passed": "hold"}),
+        "analysis": {"lifetimeDurationMins": 0.05, "analysisIntervalMins": 0.025},
+    }
+)
+"""Two intervals of 1.5 s, each seen from the start."""
+
+
+@pytest.mark.parametrize(
+    ("surface", "cold", "action", "scores"),
+    [("analysed", 0.0, HOLD, {1: 100.0, 2: 100.0}), ("stopped", 0.6, ROLL_BACK, {1: 0.0})],
+)
+def test_a_step_is_judged_over_intervals(
+    bench: Bench, controller: Controller, surface: str, cold: float, action: str, scores: dict[int, float]
+) -> None:
+    asked = bench.propose(ANALYSED, surface)
+    running = bench.until(asked, lambda found: found.state is not None)
+    ended = bench.until(
+        asked,
+        lambda found: any(each.action == action and each.report for each in found.decisions),
+        lambda: bench.show(running, 20, cold=cold),
+    )
+    decided = ended.decisions[1]
+    told = {f"interval_{number}.score": score for number, score in scores.items()}
+    assert {name: value for name, value in decided.evidence.items() if name.startswith("interval")} == told
+    assert "warning: fewer than 50 values of the control: cold_rate " in decided.reason
+    page = Path(decided.report).read_text()
+    assert all(f"<dt>{number}</dt><dd>{score:g}</dd>" in page for number, score in scores.items())
+    assert "fewer than 50 values of the control" in page
+    if not ended.end:
+        stop(bench.settings, asked.id, who="bo", why="seen enough")
 
 
 def test_a_good_candidate_goes_through_its_steps_and_is_promoted(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -18,7 +18,16 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from matinee.canary.early import Evidence, Limit, log_e_events, watch_all
-from matinee.canary.judge import CanaryConfig, Judgement, read_config
+from matinee.canary.judge import (
+    Analysis,
+    CanaryConfig,
+    Judgement,
+    Schedule,
+    Verdict,
+    read_config,
+    read_request,
+    warnings_of,
+)
 from matinee.canary.tally import EVIDENCE, METRICS
 from matinee.errors import InvalidInput
 from matinee.schema import Decision
@@ -74,6 +83,9 @@ class Plan(Part):
     """A canary configuration as Kayenta writes it."""
     mode: Literal["strict", "kayenta"] = "strict"
     """How the judge judges."""
+    analysis: dict[str, Any] | None = None
+    """Judge every step over intervals: a request for an analysis as Kayenta writes it, one analysis a step.
+    Its lifetime stands for `least_s`. Without: everything so far is judged once a step is ripe."""
     limits: tuple[Limit, ...] = ()
     """Harm that ends the rollout at once."""
     alpha: float = Field(0.01, gt=0, lt=1)
@@ -107,10 +119,31 @@ class Plan(Part):
                 raise ValueError(f"limits: metric {limit.metric} is none of {', '.join(EVIDENCE)}")
         return self
 
+    @model_validator(mode="after")
+    def _analysable(self) -> Self:
+        if self.schedule is None:
+            return self
+        if any(step.least_s for step in self.steps):
+            raise ValueError(
+                "analysis: its lifetime says how long a step takes; least_s of steps is not accepted"
+            )
+        if self.schedule.interval_s < self.interval_s:
+            raise ValueError(
+                f"analysis: an interval of {self.schedule.interval_s:g} s holds no sample; "
+                f"one is {self.interval_s:g} s long"
+            )
+        return self
+
     @property
     def config(self) -> CanaryConfig:
         """What the judge goes by."""
-        return read_config(self.judge)
+        thresholds = {} if self.analysis is None else read_request(self.analysis)[1]
+        return read_config(self.judge, **thresholds)
+
+    @property
+    def schedule(self) -> Schedule | None:
+        """When a step is judged, where that is over intervals."""
+        return None if self.analysis is None else read_request(self.analysis)[0]
 
 
 def canary() -> Plan:
@@ -162,7 +195,7 @@ PRESETS: Mapping[str, Callable[[], Plan]] = {"canary": canary}
 
 
 def read_plan(source: str) -> Plan:
-    """A preset by name, or a TOML or JSON file; its `judge` may name a file beside it.
+    """A preset by name, or a TOML or JSON file; its `judge` and `analysis` may name files beside it.
 
     Raises:
         InvalidInput: there is neither, or the file holds no plan; the text names the field.
@@ -173,8 +206,9 @@ def read_plan(source: str) -> Plan:
     try:
         text = path.read_text()
         values = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
-        if isinstance(values, dict) and isinstance(values.get("judge"), str):
-            values["judge"] = json.loads((path.parent / values["judge"]).read_text())
+        for name in ("judge", "analysis"):
+            if isinstance(values, dict) and isinstance(values.get(name), str):
+                values[name] = json.loads((path.parent / values[name]).read_text())
     except (OSError, ValueError) as failure:
         presets = ", ".join(PRESETS)
         raise InvalidInput(
@@ -220,7 +254,9 @@ class Measured:
         members: members met so far, each counted once.
         exposures: exposures of this step whose outcome is settled.
         baseline: everything seen so far, by the metric that a limit names; `canary` likewise.
+        ended: intervals of the step's analysis that are over, of a plan that has one.
         judgement: the judge's, where `ripe` said it is time to ask; None otherwise.
+        analysis: what came of the step's analysis so far, likewise; a plan gives rise to one of both.
         obstacle: why the rollout cannot go on whatever the figures are; "" where nothing does.
     """
 
@@ -229,12 +265,16 @@ class Measured:
     exposures: tuple[int, int]
     baseline: Mapping[str, Evidence]
     canary: Mapping[str, Evidence]
+    ended: int = 0
     judgement: Judgement | None = None
+    analysis: Analysis | None = None
     obstacle: str = ""
 
 
 def ripe(plan: Plan, state: State, measured: Measured) -> bool:
-    """Whether the step has had its time and its sample."""
+    """Whether the step has had its time and its sample, or an interval of its analysis is over."""
+    if plan.schedule:
+        return measured.ended > 0
     step = plan.steps[state.step]
     elapsed = (measured.now - state.step_began) / 1e6
     return elapsed >= step.least_s and min(measured.exposures) >= step.least_exposures
@@ -256,28 +296,44 @@ def decide(plan: Plan, state: State, measured: Measured) -> Decision:
     if elapsed > plan.max_s:
         reason = f"{elapsed:.0f} s have passed; the plan allows {plan.max_s:g}"
         return Decision(action=plan.actions.timeout, reason=reason, evidence={"elapsed_s": elapsed})
-    if measured.judgement is None:
-        taken = (measured.now - state.step_began) / 1e6
-        reason = (
-            f"{place}: {taken:.0f} of {step.least_s:g} s, "
-            f"{min(measured.exposures)} of {step.least_exposures} settled exposures a side"
-        )
-        return Decision(action=WAIT, reason=reason)
-    return _by_judge(plan, state, measured.judgement, place)
+    if measured.analysis is not None:
+        return _by_analysis(plan, state, measured.analysis, measured.exposures, place)
+    if measured.judgement is not None:
+        judgement = measured.judgement
+        reason = f"{judgement.verdict}, {judgement.reason}"
+        return _by_judge(plan, state, judgement, judgement.verdict, f"{place}: {reason}")
+    taken = f"{(measured.now - state.step_began) / 1e6:.0f} of {step.least_s:g} s"
+    if plan.schedule:
+        taken = f"{measured.ended} of {plan.schedule.count} intervals"
+    found = f"{min(measured.exposures)} of {step.least_exposures} settled exposures a side"
+    return Decision(action=WAIT, reason=f"{place}: {taken}, {found}")
 
 
-def _by_judge(plan: Plan, state: State, judgement: Judgement, place: str) -> Decision:
+def _by_analysis(
+    plan: Plan, state: State, analysis: Analysis, exposures: tuple[int, int], place: str
+) -> Decision:
+    """The last score decides once the analysis is over; a pass waits for the step's exposures."""
+    scores = {f"interval_{number}.score": score for number, score in enumerate(analysis.scores, 1)}
+    short = min(exposures) < plan.steps[state.step].least_exposures
+    if not analysis.over or (analysis.verdict == "pass" and short):
+        return Decision(action=WAIT, reason=f"{place}: {analysis.reason}", evidence=scores)
+    reason = f"{place}: {analysis.verdict}, {analysis.reason}"
+    decision = _by_judge(plan, state, analysis.last, analysis.verdict, reason)
+    return replace(decision, evidence={**decision.evidence, **scores})
+
+
+def _by_judge(plan: Plan, state: State, judgement: Judgement, verdict: Verdict, reason: str) -> Decision:
     last = state.step == len(plan.steps) - 1
     action = {
         "pass": plan.actions.passed if last else CONTINUE,
         "marginal": plan.actions.marginal,
         "fail": ROLL_BACK,
-    }[judgement.verdict]
+    }[verdict]
     evidence = {"score": judgement.score}
     evidence |= {f"{each.name}.effect": each.effect for each in judgement.metrics if np.isfinite(each.effect)}
     faults = [f"{each.name} {each.label}" for each in judgement.metrics if each.label != "Pass"]
-    reason = f"{place}: {judgement.verdict}, {judgement.reason}" + "".join(f"; {fault}" for fault in faults)
-    return Decision(action=action, reason=reason, evidence=evidence)
+    warnings = [f"warning: {each}" for each in warnings_of(judgement)]
+    return Decision(action=action, reason="; ".join([reason, *faults, *warnings]), evidence=evidence)
 
 
 def sample_ratio(baseline: int, canary: int, *, alpha: float) -> Decision:

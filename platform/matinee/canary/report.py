@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from matinee.canary.judge import Judgement, MetricJudgement, Samples, Summary
+from matinee.canary.judge import Analysis, Judgement, MetricJudgement, Samples, Summary, warnings_of
 from matinee.schema import Decision
 
 _BINS = 32
@@ -22,21 +22,31 @@ _SHOWN = 0.995
 
 
 def write_report(
-    path: Path, judgement: Judgement, samples: Mapping[str, Samples], decision: Decision | None = None
+    path: Path,
+    judgement: Judgement,
+    samples: Mapping[str, Samples],
+    decision: Decision | None = None,
+    analysis: Analysis | None = None,
 ) -> None:
     """Write the page of a judgement, whole or not at all.
 
     Args:
         samples: what was judged, by metric; a metric without any is shown without a plot.
         decision: what follows from the judgement.
+        analysis: over intervals, of which this judgement is the last.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".draft")
-    draft.write_text(page(judgement, samples, decision), encoding="utf-8")
+    draft.write_text(page(judgement, samples, decision, analysis), encoding="utf-8")
     draft.replace(path)
 
 
-def page(judgement: Judgement, samples: Mapping[str, Samples], decision: Decision | None = None) -> str:
+def page(
+    judgement: Judgement,
+    samples: Mapping[str, Samples],
+    decision: Decision | None = None,
+    analysis: Analysis | None = None,
+) -> str:
     """The page as text. Arguments as of `write_report`."""
     order = sorted(judgement.metrics, key=lambda each: (each.label == "Pass", not each.critical))
     metrics = "".join(_metric(each, samples.get(each.name)) for each in order)
@@ -57,7 +67,9 @@ def page(judgement: Judgement, samples: Mapping[str, Samples], decision: Decisio
 <p class="score {judgement.verdict}"><strong>{judgement.score:g}</strong> {judgement.verdict}</p>
 <div><h1>Canary judgement</h1><p>{_t(judgement.reason)}</p></div>
 </header>
+{_warnings(judgement)}
 {_decision(decision) if decision else ""}
+{_intervals(analysis) if analysis else ""}
 <section aria-labelledby="groups"><h2 id="groups">Groups</h2><dl class="tiles">{groups}</dl></section>
 <main>
 <h2>Metrics</h2>
@@ -78,6 +90,24 @@ def _decision(decision: Decision) -> str:
     return (
         f'<section class="card"><h2>{_t(decision.action)}</h2><p>{_t(decision.reason)}</p>'
         f'<dl class="tiles">{facts}</dl></section>'
+    )
+
+
+def _warnings(judgement: Judgement) -> str:
+    found = "".join(f"<li>{_t(each)}</li>" for each in warnings_of(judgement))
+    return f'<ul class="card warnings" aria-label="Warnings">{found}</ul>' if found else ""
+
+
+def _intervals(analysis: Analysis) -> str:
+    """The scores of an analysis in their order, and what they come to."""
+    tiles = "".join(
+        f"<div><dt>{number}</dt><dd>{score:g}</dd></div>" for number, score in enumerate(analysis.scores, 1)
+    )
+    state = "stopped" if analysis.stopped else "over" if analysis.over else "goes on"
+    return (
+        f'<section class="card"><h2>Intervals <span class="badge {analysis.verdict}">{analysis.verdict}'
+        f'</span> <span class="chip">{state}</span></h2><p>{_t(analysis.reason)}</p>'
+        f'<dl class="tiles">{tiles}</dl></section>'
     )
 
 
@@ -197,6 +227,7 @@ header{display:flex;flex-wrap:wrap;gap:1.2rem;align-items:center}
 .card{background:var(--card);border:1px solid var(--line);border-radius:12px;padding:1rem 1.2rem;
 margin:.8rem 0}
 .card h2{margin-top:0}
+.warnings{color:var(--marginal);background:var(--marginal-ground);list-style-position:inside}
 .tiles{display:flex;flex-wrap:wrap;gap:.6rem;margin:.5rem 0 0}
 .tiles div{border:1px solid var(--line);border-radius:10px;padding:.4rem .8rem;background:var(--card)}
 .tiles dt{font-size:.78rem;color:var(--soft)}

@@ -11,30 +11,23 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from string import Template
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import orjson
-
-from matinee.canary.judge import Samples, judge
-from matinee.canary.plan import CONTINUE, HOLD, PROMOTE, ROLL_BACK, WAIT, Measured, Plan, decide, ripe
-from matinee.canary.prometheus import query_range
+from matinee.canary.judge import Analysis, Judgement, Samples, analyse, judge
+from matinee.canary.plan import CONTINUE, HOLD, PROMOTE, ROLL_BACK, WAIT, Plan, State, decide, ripe
 from matinee.canary.report import write_report
 from matinee.canary.store import CONTROLLER, START, STOP, Decided, Rollout, Rollouts
-from matinee.canary.tally import Tally
+from matinee.canary.watch import Watch
 from matinee.config import Settings
 from matinee.errors import InvalidInput, MatineeError, NotFound, Unavailable
 from matinee.registry.mlflow import CHAMPION, Registry
 from matinee.schema import Decision
 from matinee.serving.place import Rules
 from matinee.serving.splits import Splits, shares
-
-if TYPE_CHECKING:
-    from matinee.events.kafka import Message
 
 NAME = "rollouts"
 NAMESPACE = "matinee"
@@ -43,12 +36,6 @@ CALLS_AT_ONCE = 4
 TICK_S = 0.1
 """Pause between two looks at the live rollouts; `IDLE_S` where there was none."""
 IDLE_S = 0.5
-KEEP_S = 5.0
-"""How often the figures are kept: the most that is counted again after a crash."""
-ASK_S = 0.5
-"""How often the broker is asked where the topics end."""
-POLL_EVENTS = 5_000
-POLL_LINGER_MS = 20
 STOP_S = 20.0
 
 logger = logging.getLogger(__name__)
@@ -225,17 +212,21 @@ class Controller:
         except Unavailable as failure:
             self._blind(rollout, failure)
             raise
-        state, plan, measured = rollout.state, rollout.plan, watch.measured()
+        state, plan = rollout.state, rollout.plan
         if state is None:
             return
-        samples: dict[str, Samples] = {}
-        if ripe(plan, state, measured) and watch.may_ask(plan.interval_s):
-            samples = watch.samples(rollout)
-            opinion = judge(plan.config, samples, mode=plan.mode)
-            measured = replace(measured, judgement=opinion, obstacle=self._obstacle(rollout))
+        measured, opinion = watch.measured(plan, state), None
+        if ripe(plan, state, measured) and watch.may_ask(plan, state):
+            opinion = _asked(rollout, state, watch)
+            measured = replace(
+                measured,
+                judgement=None if opinion.analysis else opinion.judgement,
+                analysis=opinion.analysis,
+                obstacle=self._obstacle(rollout),
+            )
         decision = decide(plan, state, measured)
         watch.said = decision
-        if decision.action == WAIT or (decision.action == HOLD and not samples):
+        if decision.action == WAIT or (decision.action == HOLD and opinion is None):
             if watch.due:
                 self._rollouts.keep(rollout, watch.to_json())
             return
@@ -248,7 +239,7 @@ class Controller:
             watch.tally.next_step(decided.time)
             self._deal(rollout)
             self._rollouts.keep(rollout, watch.to_json())
-        self._report(rollout, decided, watch)
+        self._report(rollout, decided, opinion or _judged(rollout, watch))
 
     def _blind(self, rollout: Rollout, failure: Unavailable) -> None:
         """Nobody sees what members do: for long, that ends a rollout."""
@@ -261,14 +252,12 @@ class Controller:
             assert rollout.end is not None
             self._finish(rollout, rollout.end)
 
-    def _report(self, rollout: Rollout, decided: Decided, watch: Watch) -> None:
-        """Write the page of a decision, of what the judge makes of everything so far."""
-        samples = watch.samples(rollout)
-        opinion = judge(rollout.plan.config, samples, mode=rollout.plan.mode)
+    def _report(self, rollout: Rollout, decided: Decided, opinion: Opinion) -> None:
+        """Write the page of a decision: of what it rests on, or else of everything so far."""
         folder = self._settings.paths.reports / "rollouts" / str(rollout.id)
         path = folder / f"{decided.id}-{decided.action}.html"
         decision = Decision(action=decided.action, reason=decided.reason, evidence=decided.evidence)
-        write_report(path, opinion, samples, decision)
+        write_report(path, opinion.judgement, opinion.samples, decision, opinion.analysis)
         self._rollouts.report(decided, str(path))
 
     def _begin(self, rollout: Rollout) -> Watch:
@@ -321,183 +310,28 @@ def _end(rollout: Rollout, end: Decided, splits: Splits, rollouts: Rollouts) -> 
     rollouts.finish(rollout)
 
 
-class Watch:
-    """What is read of one rollout: its place in the topics, and its tally.
+@dataclass(frozen=True, kw_only=True)
+class Opinion:
+    """What the judge makes of samples; of a step's analysis, its last judgement and what that looked at."""
 
-    Args:
-        kept: what `to_json` gave to another one; None: the topics are read from their ends.
-    """
-
-    def __init__(
-        self, settings: Settings, bootstrap: str, rollout: Rollout, kept: Mapping[str, Any] | None
-    ) -> None:
-        self.said: Decision | None = None
-        self.rejected = 0
-        self._settings = settings
-        topics = (settings.kafka.exposures_topic, settings.kafka.events_topic)
-        places = kept["places"] if kept else (None, None)
-        self._exposures, self._events = (
-            _Topic(settings, bootstrap, topic, place) for topic, place in zip(topics, places, strict=True)
-        )
-        self._goal: tuple[int, Sequence[Mapping[int, int]]] | None = None
-        self._asked_ends = self._asked_judge = self._kept = time.monotonic()
-        plan = rollout.plan
-        self.tally = (
-            Tally.from_json(kept["tally"])
-            if kept
-            else Tally(
-                rollout.cells,
-                start=time.time_ns() // 1000,
-                interval_us=round(plan.interval_s * 1e6),
-                settle_us=round(plan.settle_s * 1e6),
-            )
-        )
-
-    @property
-    def due(self) -> bool:
-        """Whether the figures should be kept."""
-        return time.monotonic() - self._kept > KEEP_S
-
-    def read(self) -> None:
-        """Take what has come since; count as settled what was, when both topics were read to their ends.
-
-        Raises:
-            Unavailable: the broker does not answer.
-        """
-        for message in self._exposures.poll():
-            self._take(message, exposure=True)
-        for message in self._events.poll():
-            self._take(message, exposure=False)
-        if self._goal is None and time.monotonic() - self._asked_ends > ASK_S:
-            now = time.time_ns() // 1000
-            self._goal = now, [self._exposures.ends(), self._events.ends()]
-            self._asked_ends = time.monotonic()
-        if self._goal is not None:
-            now, (exposures, events) = self._goal
-            if self._exposures.reached(exposures) and self._events.reached(events):
-                self.tally.settle(now)
-                self._goal = None
-
-    def measured(self) -> Measured:
-        """What is known now."""
-        baseline, canary = self.tally.sides
-        return Measured(
-            now=time.time_ns() // 1000,
-            members=self.tally.members,
-            exposures=self.tally.settled,
-            baseline=baseline.evidence(),
-            canary=canary.evidence(),
-        )
-
-    def may_ask(self, interval_s: float) -> bool:
-        """Whether the judge may be asked: an interval has passed since it was last."""
-        now = time.monotonic()
-        if now - self._asked_judge < interval_s:
-            return False
-        self._asked_judge = now
-        return True
-
-    def samples(self, rollout: Rollout) -> dict[str, Samples]:
-        """What the judge is given: the tally's metrics that the plan names, and its queries.
-
-        Raises:
-            InvalidInput: Prometheus refuses a query.
-            Unavailable: Prometheus does not answer.
-        """
-        plan, tally = rollout.plan, self.tally
-        wanted = {metric.name for metric in plan.config.metrics}
-        found = {name: each for name, each in tally.samples().items() if name in wanted}
-        sides = zip(rollout.cells, (rollout.baseline, rollout.candidate), strict=True)
-        names = [{"cell": cell, "version": version} for cell, version in sides]
-        for metric, query in plan.queries.items():
-            if metric in wanted:
-                control, experiment = (
-                    query_range(
-                        self._settings.canary.prometheus,
-                        Template(query).safe_substitute(side),
-                        start=tally.start,
-                        interval_us=tally.interval_us,
-                        count=tally.intervals,
-                    )
-                    for side in names
-                )
-                found[metric] = Samples(control, experiment)
-        return found
-
-    def figures(self) -> dict[str, Any]:
-        """For people: members, settled exposures and what was said last."""
-        baseline, canary = self.tally.members
-        return {
-            "members": {"baseline": baseline, "canary": canary},
-            "settled": dict(zip(("baseline", "canary"), self.tally.settled, strict=True)),
-            "rejected": self.rejected,
-            "said": self.said.reason if self.said else "",
-        }
-
-    def to_json(self) -> dict[str, Any]:
-        """Its places and its tally, for another one to go on from."""
-        self._kept = time.monotonic()
-        places = [self._exposures.place(), self._events.place()]
-        return {"places": places, "tally": self.tally.to_json()}
-
-    def close(self) -> None:
-        """Stop reading."""
-        self._exposures.close()
-        self._events.close()
-
-    def _take(self, message: Message, *, exposure: bool) -> None:
-        try:
-            value = orjson.loads(message.value)
-            if exposure:
-                self.tally.exposure(value)
-            else:
-                self.tally.outcome(value, message.timestamp_us)
-        except (InvalidInput, ValueError, AttributeError) as failure:
-            self.rejected += 1
-            logger.warning("%s (partition %d, offset %d)", failure, message.partition, message.offset)
+    samples: Mapping[str, Samples]
+    judgement: Judgement
+    analysis: Analysis | None = None
 
 
-class _Topic:
-    """A topic and where it is read."""
+def _asked(rollout: Rollout, state: State, watch: Watch) -> Opinion:
+    """The judge's opinion of a ripe step."""
+    plan = rollout.plan
+    if plan.schedule is None:
+        return _judged(rollout, watch)
+    windows = watch.windows(rollout, state)
+    analysis = analyse(plan.config, windows, count=plan.schedule.count, mode=plan.mode)
+    watch.judged = state.step, len(windows)
+    samples = windows[len(analysis.judgements) - 1]
+    return Opinion(samples=samples, judgement=analysis.last, analysis=analysis)
 
-    def __init__(
-        self, settings: Settings, bootstrap: str, topic: str, place: Mapping[str, Any] | None
-    ) -> None:
-        from matinee.events.kafka import PartitionConsumer, cluster_id, partitions
 
-        kafka = settings.kafka
-        numbers = range(partitions(kafka, bootstrap, topic))
-        self._cluster = cluster_id(kafka, bootstrap)
-        if place is None:
-            probe = PartitionConsumer(kafka, bootstrap, topic, numbers, {})
-            self._offsets = probe.end_offsets()
-            probe.close()
-        else:
-            same = place["cluster"] == self._cluster
-            self._offsets = {int(number): at for number, at in place["offsets"].items()} if same else {}
-        self._consumer = PartitionConsumer(kafka, bootstrap, topic, numbers, self._offsets)
-
-    def poll(self) -> list[Message]:
-        """What has come, up to `POLL_EVENTS`."""
-        messages = self._consumer.poll(POLL_EVENTS, POLL_LINGER_MS)
-        if self._consumer.cluster_id != self._cluster:
-            self._cluster, self._offsets = self._consumer.cluster_id, {}
-        self._offsets.update({message.partition: message.offset + 1 for message in messages})
-        return messages
-
-    def ends(self) -> dict[int, int]:
-        """Where it ends now."""
-        return self._consumer.end_offsets()
-
-    def reached(self, ends: Mapping[int, int]) -> bool:
-        """Whether it was read so far."""
-        return all(self._offsets.get(partition, 0) >= end for partition, end in ends.items())
-
-    def place(self) -> dict[str, Any]:
-        """The cluster and the next offsets."""
-        offsets = {str(partition): offset for partition, offset in self._offsets.items()}
-        return {"cluster": self._cluster, "offsets": offsets}
-
-    def close(self) -> None:
-        """Stop reading."""
-        self._consumer.close()
+def _judged(rollout: Rollout, watch: Watch) -> Opinion:
+    """The judge's opinion of everything so far."""
+    samples = watch.samples(rollout)
+    return Opinion(samples=samples, judgement=judge(rollout.plan.config, samples, mode=rollout.plan.mode))

@@ -48,6 +48,25 @@ EDGES_MS: npt.NDArray[np.float64] = np.concatenate([[0.0], np.geomspace(0.1, 120
 """Edges of the latency histogram: 3% apart."""
 
 
+@dataclass(frozen=True, slots=True)
+class Series:
+    """A metric over time: a value an interval, on both sides.
+
+    Args:
+        begins: int64 [n], microseconds since the epoch: where each interval begins.
+        length_us: of every interval.
+    """
+
+    begins: npt.NDArray[np.int64]
+    length_us: int
+    samples: Samples
+
+    def within(self, begin: int, end: int) -> Samples:
+        """The values of the intervals that lie whole between two moments, microseconds since the epoch."""
+        inside = (self.begins >= begin) & (self.begins + self.length_us <= end)
+        return Samples(self.samples.control[inside], self.samples.experiment[inside])
+
+
 @dataclass
 class Mean:
     """A running mean and sum of squared deviations (Welford, 1962)."""
@@ -137,7 +156,7 @@ class Tally:
         self._pending: dict[str, Shown] = {}
         self._early: dict[str, list[tuple[int, Mapping[str, Any]]]] = {}
         self._open: dict[int, tuple[list[Shown], list[Shown]]] = {}
-        self._closed: list[list[list[float]]] = []
+        self._closed: list[tuple[int, list[list[float]]]] = []
 
     @property
     def members(self) -> tuple[int, int]:
@@ -150,9 +169,14 @@ class Tally:
         return self.sides[0].settled_here, self.sides[1].settled_here
 
     @property
+    def settled_until(self) -> int:
+        """Microseconds since the epoch: what was shown before is settled."""
+        return self._until - self._settle_us
+
+    @property
     def intervals(self) -> int:
         """How many intervals are over and settled."""
-        return max(0, self._until - self._settle_us - self.start) // self.interval_us
+        return max(0, self.settled_until - self.start) // self.interval_us
 
     def next_step(self, began: int) -> None:
         """A step begins; microseconds since the epoch."""
@@ -216,7 +240,7 @@ class Tally:
             now: microseconds since the epoch up to which both topics are read.
         """
         self._until = max(self._until, now)
-        limit = self._until - self._settle_us
+        limit = self.settled_until
         for name, shown in list(self._pending.items()):
             if shown.time > limit:
                 continue
@@ -231,16 +255,22 @@ class Tally:
             self._open.setdefault(index, ([], []))[shown.side].append(shown)
         for index in sorted(self._open):
             if self.start + (index + 1) * self.interval_us <= limit:
-                self._closed.append([_interval(side) for side in self._open.pop(index)])
+                self._closed.append((index, [_interval(side) for side in self._open.pop(index)]))
         waited = self._until - max(self._settle_us, self.interval_us)
         self._early = {name: held for name, held in self._early.items() if held[0][0] > waited}
 
-    def samples(self) -> dict[str, Samples]:
+    def series(self) -> dict[str, Series]:
         """Each metric of `METRICS`, a value for each closed interval that had an exposure on any side."""
-        values = np.array(self._closed, np.float64).reshape(-1, 2, len(METRICS))
+        values = np.array([sides for _, sides in self._closed], np.float64).reshape(-1, 2, len(METRICS))
+        begins = self.begins(np.array([index for index, _ in self._closed], np.int64))
         return {
-            name: Samples(values[:, 0, column], values[:, 1, column]) for column, name in enumerate(METRICS)
+            name: Series(begins, self.interval_us, Samples(values[:, 0, column], values[:, 1, column]))
+            for column, name in enumerate(METRICS)
         }
+
+    def begins(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Where intervals begin, microseconds since the epoch; the first is number 0."""
+        return self.start + indices * self.interval_us
 
     def _happened(self, shown: Shown, event: Mapping[str, Any], at: int) -> None:
         kind, seconds = event.get("type"), event.get("value")
@@ -262,7 +292,9 @@ class Tally:
             "open": [
                 [index, [list(map(asdict, side)) for side in sides]] for index, sides in self._open.items()
             ],
-            "closed": [[[_json(v) for v in side] for side in sides] for sides in self._closed],
+            "closed": [
+                [index, [[_json(v) for v in side] for side in sides]] for index, sides in self._closed
+            ],
         }
 
     @classmethod
@@ -277,8 +309,8 @@ class Tally:
         for index, (left, right) in held["open"]:
             tally._open[index] = ([Shown(**each) for each in left], [Shown(**each) for each in right])
         tally._closed = [
-            [[np.nan if value is None else value for value in side] for side in sides]
-            for sides in held["closed"]
+            (index, [[np.nan if value is None else value for value in side] for side in sides])
+            for index, sides in held["closed"]
         ]
         return tally
 

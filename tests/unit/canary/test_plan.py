@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from matinee.canary.early import Evidence, Limit, Rate
-from matinee.canary.judge import Judgement
+from matinee.canary.judge import Analysis, Judgement, MetricJudgement, Summary
 from matinee.canary.plan import (
     CONTINUE,
     HOLD,
@@ -27,6 +27,7 @@ from matinee.canary.plan import (
     Step,
     canary,
     decide,
+    plan_of,
     read_plan,
     ripe,
     sample_ratio,
@@ -93,6 +94,84 @@ def test_a_step_needs_its_time_and_its_sample(now: int, exposures: tuple[int, in
     decision = decide(PLAN, FIRST, measured)
     assert decision.action == WAIT
     assert f"{now} of 60 s, {min(exposures)} of 100 settled exposures" in decision.reason
+
+
+REQUEST = {"lifetimeDurationMins": 3, "analysisIntervalMins": 1}
+OVER_INTERVALS = PLAN.model_copy(
+    update={
+        "analysis": REQUEST,
+        "steps": tuple(step.model_copy(update={"least_s": 0.0}) for step in PLAN.steps),
+    }
+)
+
+
+def analysed(scores: list[float], *, verdict: Any = "pass", stopped: bool = False) -> Analysis:
+    judgements = [replace(judged(verdict), score=score) for score in scores]
+    over = stopped or len(scores) >= 3
+    return Analysis(
+        judgements=judgements, stopped=stopped, over=over, verdict=verdict, reason="r", warnings=[]
+    )
+
+
+@pytest.mark.parametrize(
+    ("analysis", "exposures", "action"),
+    [
+        (analysed([100, 100]), 500, WAIT),
+        (analysed([100, 100, 100]), 500, CONTINUE),
+        (analysed([100, 100, 100]), 99, WAIT),
+        (analysed([100, 100, 60], verdict="marginal"), 99, HOLD),
+        (analysed([100, 50], verdict="fail", stopped=True), 0, ROLL_BACK),
+    ],
+)
+def test_an_analysis_decides_when_it_stops_or_is_over(
+    analysis: Analysis, exposures: int, action: str
+) -> None:
+    measured = replace(MEASURED, analysis=analysis, exposures=(exposures, exposures), ended=3)
+    decision = decide(OVER_INTERVALS, FIRST, measured)
+    assert decision.action == action
+    scores = {f"interval_{place + 1}.score": score for place, score in enumerate(analysis.scores)}
+    assert scores.items() <= decision.evidence.items()
+
+
+@pytest.mark.parametrize(("ended", "expected"), [(0, False), (1, True), (4, True)])
+def test_an_interval_that_is_over_may_be_judged(ended: int, expected: bool) -> None:
+    measured = replace(MEASURED, ended=ended, exposures=(0, 0))
+    assert ripe(OVER_INTERVALS, FIRST, measured) is expected
+    decision = decide(OVER_INTERVALS, FIRST, measured)
+    assert decision.action == WAIT
+    assert decision.reason == f"step 1 of 2: {ended} of 3 intervals, 0 of 100 settled exposures a side"
+
+
+def test_few_values_are_warned_of_in_the_record() -> None:
+    few = Summary(count=49, min=0, max=0, mean=0, std=0, median=0)
+    metric = MetricJudgement("a", ["all"], "Pass", False, 1.0, 0.0, 0.0, 0.0, "", few, few)
+    decision = decide(PLAN, LAST, replace(MEASURED, judgement=replace(judged("pass"), metrics=[metric])))
+    assert decision.reason.endswith("; warning: fewer than 50 values of the control: a 49")
+
+
+def test_a_plan_names_kayentas_request_and_its_thresholds_hold(tmp_path: Path) -> None:
+    request = REQUEST | {"lookbackMins": 2, "thresholds": {"pass": 90, "marginal": 60}}
+    (tmp_path / "request.json").write_text(json.dumps(request))
+    values = {"name": "p", "steps": [{"share": 0.1}], "judge": JUDGE, "analysis": "request.json"}
+    (tmp_path / "plan.json").write_text(json.dumps(values))
+    plan = read_plan(str(tmp_path / "plan.json"))
+    assert plan.schedule is not None
+    assert (plan.schedule.count, plan.schedule.window(3)) == (3, (60, 180))
+    assert (plan.config.passing, plan.config.marginal) == (90, 60)
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({"steps": [{"share": 0.1, "least_s": 5}]}, "least_s of steps is not accepted"),
+        ({"interval_s": 61}, "an interval of 60 s holds no sample; one is 61 s long"),
+        ({"analysis": {}}, "lifetimeDurationMins is missing"),
+    ],
+)
+def test_an_analysis_that_contradicts_the_plan_is_refused(more: dict[str, Any], told: str) -> None:
+    values = {"name": "p", "steps": [{"share": 0.1}], "judge": JUDGE, "analysis": REQUEST}
+    with pytest.raises(InvalidInput, match=told):
+        plan_of(values | more)
 
 
 def test_harm_comes_before_the_judge() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from matinee.canary.judge import CanaryConfig, Judgement, Metric, Samples, judge
+from matinee.canary.judge import CanaryConfig, Judgement, Metric, Samples, analyse, judge
 from matinee.canary.report import page, write_report
 from matinee.schema import Decision
 
@@ -60,5 +60,19 @@ def test_the_page_is_whole_and_shows_each_metric(tmp_path: Path) -> None:
 
 def test_failures_come_first_and_a_decision_is_not_needed() -> None:
     text = page(judgement(), {})
-    assert text.index("latency") < text.index("flat")
+    assert text.index("<code>latency") < text.index("<code>flat")
     assert "<figure>" in text  # the interval needs no samples
+
+
+def test_an_analysis_shows_the_score_of_every_interval_and_what_it_warns_of() -> None:
+    good = {"latency": Samples(np.ones(60), np.ones(60))}
+    config = CanaryConfig(metrics=[Metric(name="latency")])
+    analysis = analyse(config, [good, {"latency": SAMPLES["latency"]}, good], count=3)
+    text = page(analysis.last, {}, analysis=analysis)
+    assert "<dt>1</dt><dd>100</dd>" in text
+    assert "<dt>2</dt><dd>0</dd>" in text
+    assert "<dt>3</dt>" not in text
+    assert "stopped" in text
+    assert "fewer than" not in text
+    few = judge(config, {"latency": Samples(np.ones(49), np.ones(60))})
+    assert "fewer than 50 values of the control: latency 49" in page(few, {})

@@ -106,13 +106,31 @@ def test_the_judge_gets_a_value_for_each_interval_that_is_settled() -> None:
             held.exposure(shown(f"c{i}", i, canary=True))
             held.outcome(did(f"c{i}", "play"), i * S)
     held.settle(34 * S)
-    samples = held.samples()
+    samples = {name: each.samples for name, each in held.series().items()}
     assert set(samples) == set(METRICS)
     assert held.intervals == 2
     np.testing.assert_array_equal(samples["play_rate"].control, [0.0, 0.0])
     np.testing.assert_array_equal(samples["play_rate"].experiment, [1.0, np.nan])
     np.testing.assert_allclose(samples["latency_mean_ms"].control, [4.5, 14.5])
     np.testing.assert_allclose(samples["latency_p95_ms"].control, [8.55, 18.55])
+
+
+def test_a_window_holds_the_intervals_that_lie_whole_within_it() -> None:
+    held = tally()
+    for at in (1, 11, 31):
+        held.exposure(shown(f"b{at}", at, latency_ms=float(at)))
+    held.settle(60 * S)
+    latency = held.series()["latency_mean_ms"]
+    assert latency.begins.tolist() == [0, 10 * S, 30 * S]
+    for begin, end, wanted in ((0, 40, [1, 11, 31]), (1, 40, [11, 31]), (0, 39, [1, 11]), (12, 30, [])):
+        within = latency.within(begin * S, end * S)
+        assert within.control.tolist() == wanted
+        assert np.isnan(within.experiment).all()
+    assert Tally.from_json(json.loads(json.dumps(held.to_json()))).series()["watch_s"].begins.tolist() == [
+        0,
+        10 * S,
+        30 * S,
+    ]
 
 
 def test_an_exposure_that_lacks_a_field_is_refused() -> None:

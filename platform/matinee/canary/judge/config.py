@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import isfinite
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
+from matinee.canary.judge.fields import Fields, read_fields
 from matinee.errors import InvalidInput
 
 Direction = Literal["increase", "decrease", "either"]
@@ -115,13 +114,7 @@ def read_config(source: Path | str | Mapping[str, Any], **more: Any) -> CanaryCo
         InvalidInput: it is not JSON, or a field has a value that is not accepted; the text names the field.
         FileNotFoundError: there is no such file.
     """
-    if not isinstance(source, Mapping):
-        text = source.read_text() if isinstance(source, Path) else source
-        try:
-            source = json.loads(text)
-        except ValueError as problem:
-            raise InvalidInput(f"canary config: not JSON: {problem}") from None
-    config = _Object(source, "canary config")
+    config = read_fields(source, "canary config")
     classifier = config.inner("classifier")
     thresholds = (classifier if "scoreThresholds" in classifier else config).inner("scoreThresholds")
     weights = classifier.inner("groupWeights")
@@ -135,12 +128,12 @@ def read_config(source: Path | str | Mapping[str, Any], **more: Any) -> CanaryCo
     return CanaryConfig(**{**fields, **more})
 
 
-def _metric(metric: _Object) -> Metric:
+def _metric(metric: Fields) -> Metric:
     how = metric.inner("analysisConfigurations").inner("canary")
     effect, outliers = how.inner("effectSize"), how.inner("outliers")
     return Metric(
         name=metric.text("name"),
-        groups=metric.texts("groups"),
+        groups=metric.texts("groups", ["all"]),
         direction=how.choice("direction", Direction, "either"),
         nan_strategy=how.choice("nanStrategy", NanStrategy, "remove"),
         critical=how.flag("critical"),
@@ -156,69 +149,3 @@ def _metric(metric: _Object) -> Metric:
         outliers=outliers.choice("strategy", Outliers, "keep"),
         outlier_factor=outliers.number("outlierFactor", 3.0),
     )
-
-
-class _Object:
-    """A JSON object that knows where it stands. A field that is null is as one that is missing."""
-
-    def __init__(self, fields: object, path: str) -> None:
-        if not isinstance(fields, Mapping):
-            raise InvalidInput(f"{path} is {_shown(fields)}; an object is accepted")
-        self._fields = {name: value for name, value in fields.items() if value is not None}
-        self._path = path
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._fields
-
-    def __iter__(self) -> Any:
-        return iter(self._fields)
-
-    def inner(self, name: str) -> _Object:
-        return _Object(self._fields.get(name, {}), f"{self._path}.{name}")
-
-    def items(self, name: str) -> list[_Object]:
-        found = self._fields.get(name)
-        if not isinstance(found, list):
-            raise self._refused(name, "a list is accepted")
-        return [_Object(each, f"{self._path}.{name}[{place}]") for place, each in enumerate(found)]
-
-    def text(self, name: str, default: str | None = None) -> str:
-        found = self._fields.get(name, default)
-        if not isinstance(found, str) or not found:
-            raise self._refused(name, "a text is accepted")
-        return found
-
-    def texts(self, name: str) -> list[str]:
-        found = self._fields.get(name, ["all"])
-        if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
-            raise self._refused(name, "a list of texts is accepted")
-        return found
-
-    def flag(self, name: str) -> bool:
-        found = self._fields.get(name, False)
-        if not isinstance(found, bool):
-            raise self._refused(name, "true or false is accepted")
-        return found
-
-    def number(self, name: str, default: float | None) -> Any:
-        found = self._fields.get(name, default)
-        if found is default:
-            return default
-        if isinstance(found, bool) or not isinstance(found, int | float) or not isfinite(found):
-            raise self._refused(name, "a number is accepted")
-        return float(found)
-
-    def choice(self, name: str, choices: Any, default: str) -> Any:
-        accepted = get_args(choices)
-        found = self._fields.get(name, default)
-        for each in accepted:
-            if isinstance(found, str) and found.lower() == each.lower():
-                return each
-        raise self._refused(name, f"{', '.join(accepted)} are accepted")
-
-    def _refused(self, name: str, accepted: str) -> InvalidInput:
-        return InvalidInput(f"{self._path}.{name} is {_shown(self._fields.get(name))}; {accepted}")
-
-
-def _shown(value: object) -> str:
-    return "missing" if value is None else json.dumps(value, default=str)[:80]

@@ -28,30 +28,42 @@ class Summary:
 
 
 class Rows:
-    """A sample a row, sorted; NaN fills what a row lacks, at its end.
+    """A sample a row.
 
     Args:
-        values: float64 [rows, width], in any order; NaN counts as missing.
+        given: float64 [rows, width], in any order; NaN counts as missing.
+
+    Attributes:
+        given: likewise, one column at least.
+        count: int [rows], values that are not missing.
     """
 
-    def __init__(self, values: Floats) -> None:
-        empty = values.shape[1] == 0
-        self.values: Floats = np.full((len(values), 1), np.nan) if empty else np.sort(values, axis=1)
-        self.count: Ints = self.values.shape[1] - np.isnan(self.values).sum(axis=1)
+    def __init__(self, given: Floats) -> None:
+        self.given: Floats = given if given.shape[1] else np.full((len(given), 1), np.nan)
+        self.count: Ints = np.count_nonzero(~np.isnan(self.given), axis=1)
 
     def __len__(self) -> int:
-        return len(self.values)
+        return len(self.given)
+
+    @cached_property
+    def values(self) -> Floats:
+        """The samples in order, ascending, float64 [rows, width]; NaN fills what one lacks, at its end."""
+        return np.sort(self.given, axis=1)
 
     def take(self, rows: Ints) -> Rows:
         """The samples at positions `rows`."""
         taken = object.__new__(Rows)
-        taken.values, taken.count = self.values[rows], self.count[rows]
+        taken.count = self.count[rows]
+        if "values" in vars(self):
+            taken.values = taken.given = self.values[rows]
+        else:
+            taken.given = self.given[rows]
         return taken
 
     @property
-    def full(self) -> bool:
-        """Whether no row lacks a value."""
-        return bool((self.count == self.values.shape[1]).all())
+    def full(self) -> Bools:
+        """Which rows lack no value."""
+        return np.asarray(self.count == self.given.shape[1])
 
     @cached_property
     def least(self) -> Floats:
@@ -105,6 +117,9 @@ def moments(values: Floats, count: Ints) -> tuple[Floats, Floats]:
 def pad(samples: Sequence[npt.NDArray[Any]]) -> tuple[Floats, Bools]:
     """One-dimensional samples as rows of float64, filled with NaN; and where their own values are."""
     lengths = np.fromiter(map(len, samples), np.intp, len(samples))
+    if len(samples) and (lengths == lengths[0]).all():
+        rows = np.array(samples, np.float64)
+        return rows, np.ones(rows.shape, np.bool_)
     padded = np.full((len(samples), int(lengths.max(initial=0))), np.nan)
     held = np.arange(padded.shape[1]) < lengths[:, None]
     if len(samples):

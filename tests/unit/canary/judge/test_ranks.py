@@ -34,6 +34,27 @@ def test_p_values_and_superiority_are_those_of_scipy(kind: str, n: int, m: int) 
     assert ranks.superiority() == pytest.approx([each.statistic / (n * m) for each in wanted], rel=1e-12)
 
 
+def test_kinds_mixed_in_one_canary_are_as_scipy_says_with_values_missing_or_not() -> None:
+    draw = np.random.default_rng(4)
+    x, y = (np.concatenate([of(draw, (8, 40)) for of in DRAWS.values()] * 2) for _ in range(2))
+    x[:24][draw.random((24, 40)) < 0.1] = np.nan
+    x[30:34] = np.round(x[30:34], 1)
+    y[30:34] = np.round(y[30:34], 1)
+    wanted = [
+        mannwhitneyu(*pair, method="asymptotic", nan_policy="omit").pvalue for pair in zip(x, y, strict=True)
+    ]
+    assert Ranks(Rows(x), Rows(y)).p_value() == pytest.approx(wanted, rel=1e-12)
+
+
+@settings(max_examples=60)
+@given(SAMPLES, SAMPLES, st.integers(-8, 8).map(lambda value: value / 4))
+def test_a_statistic_at_a_shift_is_that_of_shifted_values(
+    x: list[float], y: list[float], shift: float
+) -> None:
+    moved = Ranks(rows([value - shift for value in x]), rows(y)).z(np.zeros(1))
+    assert Ranks(rows(x), rows(y)).z(np.array([shift])).tolist() == pytest.approx(moved.tolist(), nan_ok=True)
+
+
 @pytest.mark.parametrize("kind", DRAWS)
 def test_rows_of_different_lengths_are_as_alone(kind: str) -> None:
     draw = np.random.default_rng(1)
