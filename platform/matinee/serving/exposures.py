@@ -160,6 +160,7 @@ class ExposureLog:
 def message(answer: Shown, latency_ms: float) -> tuple[str, bytes]:
     """Key and JSON of an answer's exposure. Times in microseconds; an unknown feature is null.
 
+    `titles` are in columns, in the order of their positions from 0: a broker's work grows with the bytes.
     `rows` are those of a home page, each with the position of its first title and how many it has.
     """
     if isinstance(answer, HomeAnswer):
@@ -184,10 +185,10 @@ def _of_ranking(answer: Answer) -> dict[str, Any]:
         "cell": ranking.cell,
         "answer": ranking.answer,
         "made_at": answer.time if answer.made_at is None else answer.made_at,
-        "titles": [
-            {"title_id": candidate.title_id, "position": position, "score": candidate.score}
-            for position, candidate in enumerate(ranking.candidates)
-        ],
+        "titles": {
+            "title_id": [candidate.title_id for candidate in ranking.candidates],
+            "score": [candidate.score for candidate in ranking.candidates],
+        },
         "shadow_of": answer.shadow_of,
     }
 
@@ -203,7 +204,7 @@ def _of_page(answer: HomeAnswer) -> dict[str, Any]:
         "cell": page.cell,
         "answer": page.answer,
         "made_at": page.made_at,
-        "titles": [{name: item[name] for name in ("title_id", "position", "score")} for item in shown],
+        "titles": {name: [item[name] for item in shown] for name in ("title_id", "score")},
         "rows": [
             {
                 "kind": row["kind"],

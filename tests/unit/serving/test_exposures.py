@@ -74,10 +74,7 @@ def test_a_message_says_what_was_shown_and_why() -> None:
         "answer": "personal",
         "made_at": 1_000_000,
         "fallback": None,
-        "titles": [
-            {"title_id": "t1", "position": 0, "score": 2.0},
-            {"title_id": "t2", "position": 1, "score": 1.0},
-        ],
+        "titles": {"title_id": ["t1", "t2"], "score": [2.0, 1.0]},
         "features": {"plays_1h": 2.0, "affinity[Drama]": None},
         "latency_ms": 12.5,
         "shadow_of": None,
@@ -104,12 +101,18 @@ def test_a_home_page_is_told_with_its_rows() -> None:
     key, payload = message(HomeAnswer(request_id="r2", page=page, time=700_000, fallback="cached"), 1.0)
     found = json.loads(payload)
     assert (key, found["time"], found["made_at"], found["fallback"]) == ("m1", 700_000, 500_000, "cached")
-    assert [title["title_id"] for title in found["titles"]] == ["t1", "t2", "t3"]
+    assert found["titles"] == {"title_id": ["t1", "t2", "t3"], "score": [1.0, 1.0, 1.0]}
     assert found["rows"] == [
         {"kind": "top_picks", "because": None, "first": 0, "count": 2},
         {"kind": "genre", "because": "Drama", "first": 2, "count": 1},
     ]
-    assert monitoring.parse(payload)["rows"] == found["rows"]
+    read = monitoring.parse(payload)
+    assert read["rows"] == found["rows"]
+    assert [(title["title_id"], title["position"]) for title in read["titles"]] == [
+        ("t1", 0),
+        ("t2", 1),
+        ("t3", 2),
+    ]
 
 
 def test_a_page_given_again_is_told_as_if_it_were_the_first_time() -> None:
