@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from matinee.config import Settings
 from matinee.features.online import OnlineReader
-from matinee.gateway.pages import _home
 from matinee.models.base import Query, Scores
 from matinee.registry.mlflow import CHAMPION, Registry
 from matinee.serving import recommender, versions
@@ -53,11 +51,11 @@ class Pages:
             time=now,
         )
 
-    def page(self, known: Known, parts: Mapping[str, Scores]) -> dict[str, Any]:
-        """The page of parts, float32 [titles] each."""
+    def page(self, known: Known, parts: Mapping[str, Scores]) -> bytes:
+        """The page of parts, float32 [titles] each, as JSON."""
         scores: Scores = np.sum(list(parts.values()), axis=0, dtype=np.float32)
         found = Scored(known=known, scores=scores, parts=parts)
-        return _home(again(page_of(HomeRequest(member_id=known.member_id), found, self._columns), known))
+        return again(page_of(HomeRequest(member_id=known.member_id), found, self._columns), known).json()
 
     def parts(self, query: Query) -> Mapping[str, Scores]:
         """The ensemble's parts, float32 [m, titles]."""

@@ -148,6 +148,9 @@ class Serving(Section):
     """Redis: host:port[,option=value]; Cassandra: host:port,keyspace=NAME[,username=U,password=P]."""
     page_ttl_s: float = Field(300.0, ge=0)
     """How long a kept page is shown again while its member does nothing; 0: never, it only stands in."""
+    page_look_s: float = Field(1.0, ge=0)
+    """Pages are shown again from memory while the feature store told no longer ago than this whose features
+    were written. 0: they never are; each request reads its member's features."""
     page_keep_s: float = Field(86_400.0, gt=0)
     """How long a page can stand in where no model answers."""
 

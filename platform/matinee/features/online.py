@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from matinee.config import Settings
+from matinee.features.rows import UNTOLD, Cursor
 from matinee.features.titles import genre_names, read_catalogue
 from matinee.features.vectors import MEMBER_COUNTS
 
@@ -54,6 +55,7 @@ class OnlineReader:
 
         self._store = FeatureStore(settings)
         self._genres = genre_names(read_catalogue(settings))
+        self._views: tuple[str, ...] = ()
 
     def raw(self, member_id: str) -> dict[str, Any]:
         """Every feature of the "serving" service by name; empty for an unknown member.
@@ -88,6 +90,33 @@ class OnlineReader:
                 reads[part.view] = (None, {})
         found = {name: value for _, values in reads.values() for name, value in values.items()}
         return self._state(member_id, found), reads
+
+    def written(
+        self, member_ids: Collection[str], since: Mapping[str, Cursor]
+    ) -> tuple[Mapping[str, Cursor], set[str] | None]:
+        """Which members' features were written since an earlier call.
+
+        Args:
+            since: what that call returned; empty: there was none.
+
+        Returns:
+            For the next call; and the members, or None where the store cannot tell: at the first call, after
+            it lost what it held, and always where it is one of Feast's own.
+
+        Raises:
+            Unavailable: the store is gone or does not answer.
+        """
+        if not self._views and self._store.generation() != UNTOLD:
+            self._views = tuple(self._store.features(SERVICE))
+        asked = list(member_ids) if since else []
+        cursors: dict[str, Cursor] = {}
+        found: set[str] = set()
+        told = bool(since)
+        for view in self._views:
+            cursors[view], rows, whole = self._store.changed(view, asked, since.get(view))
+            found.update(asked[place] for place in rows)
+            told = told and not whole
+        return cursors, found if told else None
 
     def schemas(self) -> dict[str, dict[str, pa.DataType]]:
         """The views that `observed` reads, with the types of the features it reads of each.

@@ -32,6 +32,8 @@ PROJECT = "matinee"
 """Feast's name for what is ours, in the registry and in shared stores."""
 TIME = "event_timestamp"
 """The column of a row's event time."""
+UNTOLD = "unknown"
+"""The generation of stores that cannot tell theirs, nor what was written."""
 
 _CLIENTS = ("redis", "botocore", "boto3", "cassandra")
 """Packages whose exceptions say that a store does not answer."""
@@ -78,7 +80,7 @@ class Rows(Protocol):
     def changed(
         self, view: str, keys: Sequence[bytes], since: Cursor | None
     ) -> tuple[Cursor, dict[bytes, bytes], bool]:
-        """What of `keys` was written since.
+        """What of `keys` was written since; without keys it only begins to keep track.
 
         Returns:
             A cursor for the next call, the rows (at least those that changed), and whether these are all rows
@@ -198,7 +200,11 @@ class SqliteRows:
             now = Cursor(generation, epoch, change)
             following = since is not None and since[:2] == now[:2]
             after = since.change if following and since else 0
-            rows = () if after == change else connection.execute(_CHANGED, (number, after)).fetchall()
+            rows = (
+                ()
+                if after == change or not keys
+                else connection.execute(_CHANGED, (number, after)).fetchall()
+            )
         finally:
             connection.execute("COMMIT")
         return now, dict(rows), not following

@@ -241,7 +241,7 @@ def build_app(settings: Settings, parts: Parts) -> FastAPI:
         pipeline = await parts.pipeline.text()
         return Response(metrics.text() + pipeline, headers={"content-type": MEDIA_TYPE})
 
-    layers.install(app, metrics=metrics)
+    layers.install(app, metrics=metrics, surfaces=surfaces)
     _problems_in_openapi(app, settings.serving.max_k)
     return app
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import sys
 import time
-import uuid
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -40,23 +40,30 @@ class AccessLog:
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._size = 0
+        self._lines: list[bytes] = []
         self._file = sys.stderr.fileno() if path is None else self._open(path)
 
     def put(self, **fields: object) -> None:
-        """Write a line. A full disk loses lines, not requests."""
+        """Add a line; `flush` writes it."""
         line = orjson.dumps({"time": datetime.now(UTC), **fields}, option=orjson.OPT_UTC_Z) + b"\n"
-        self._size += len(line)
-        if self._path is not None and self._size > MAX_LOG_BYTES:
+        if self._path is not None and self._size + len(line) > MAX_LOG_BYTES:
             self.close()
             self._path.replace(self._path.with_name(f"{self._path.name}.1"))
             self._file = self._open(self._path)
+        self._size += len(line)
+        self._lines.append(line)
+
+    def flush(self) -> None:
+        """Write what was added. A full disk loses lines, not requests."""
+        lines, self._lines = self._lines, []
         try:
-            os.write(self._file, line)
+            os.write(self._file, b"".join(lines))
         except OSError:
             return
 
     def close(self) -> None:
-        """Close the file."""
+        """Write what was added, and close the file."""
+        self.flush()
         if self._path is not None:
             os.close(self._file)
 
@@ -103,6 +110,7 @@ class Envelope:
         self._app = app
         self._metrics = metrics
         self._log = log
+        self._flushing = False
         self._max_header = max_header_bytes
         self._max_path = max_path_bytes
 
@@ -138,6 +146,7 @@ class Envelope:
             self._metrics.request(route, scope["method"], status or 499, seconds)
             if self._log is not None:
                 caller = state.get("principal")
+                self._written_soon(self._log)
                 self._log.put(
                     method=scope["method"],
                     route=route,
@@ -147,6 +156,17 @@ class Envelope:
                     caller=caller.kind if caller else None,
                     **({"trace_id": state["trace_id"]} if "trace_id" in state else {}),
                 )
+
+    def _written_soon(self, log: AccessLog) -> None:
+        """One write for all requests that end in one turn of the event loop."""
+
+        def write() -> None:
+            self._flushing = False
+            log.flush()
+
+        if not self._flushing:
+            self._flushing = True
+            asyncio.get_running_loop().call_soon(write)
 
     def _refusal(self, scope: Scope, header_bytes: int) -> Response | None:
         path = scope["path"]
@@ -167,4 +187,4 @@ def _read(headers: list[tuple[bytes, bytes]]) -> tuple[int, str]:
         size += len(name) + len(value) + 4
         if name == HEADER:
             given = value
-    return size, given.decode() if _ID.fullmatch(given) else uuid.uuid4().hex
+    return size, given.decode() if _ID.fullmatch(given) else os.urandom(16).hex()

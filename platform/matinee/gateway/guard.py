@@ -90,12 +90,8 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer 401, 403, 429 or 503, or pass the request on with its principal and a deadline."""
         path = scope["path"]
-        try:
-            if (refusal := await self._refusal(scope)) is not None:
-                await refusal(scope, receive, send)
-                return
-        except MatineeError as failure:
-            await of_failure(scope["method"], path, failure)(scope, receive, send)
+        if (refusal := await self.refusal(scope) or self._shed(scope)) is not None:
+            await refusal(scope, receive, send)
             return
         started = False
 
@@ -122,6 +118,13 @@ class Guard:
             detail = f"the request took more than {self._request_s:g} s"
             await _busy(path, detail)(scope, receive, send)
 
+    async def refusal(self, scope: Scope) -> Response | None:
+        """Why the caller gets no answer, or None. It counts the request and tells it who its principal is."""
+        try:
+            return await self._refusal(scope)
+        except MatineeError as failure:
+            return of_failure(scope["method"], scope["path"], failure)
+
     async def _refusal(self, scope: Scope) -> Response | None:
         path = scope["path"]
         found = await self._auth.identify(scope) if self._scopes else None
@@ -141,14 +144,18 @@ class Guard:
         if self._scopes and not granted:
             accepted = ", ".join(sorted(self._scopes))
             return problem(path, 403, f"the credential's scope is {caller.kind}; accepted here: {accepted}")
-        if granted == {"member"} and caller.kind != "local":
+        if granted == _MEMBER and caller.kind != "local":
             state["member_id"] = caller.member_id
             asked = scope["path_params"].get("member_id", caller.member_id)
             if asked != caller.member_id:
                 return problem(path, 403, _not_yours(asked))
-        traffic = "batch" if caller.kind == "batch" and self._traffic == "page" else self._traffic
-        decision = self._flights.admit(traffic)
-        return None if decision.admit else _busy(path, decision.reason)
+        return None
+
+    def _shed(self, scope: Scope) -> Response | None:
+        """Why there is no place for the request now, or None."""
+        batch = scope["state"]["principal"].kind == "batch" and self._traffic == "page"
+        decision = self._flights.admit("batch" if batch else self._traffic)
+        return None if decision.admit else _busy(scope["path"], decision.reason)
 
 
 def install(app: FastAPI, gateway: Gateway, auth: Authenticator, limits: Limits) -> None:
@@ -219,5 +226,6 @@ def _not_yours(member_id: str) -> str:
     return f"the token speaks for another member than {shown(member_id)}"
 
 
+_MEMBER = frozenset(("member",))
 _OPEN = frozenset(("/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc"))
 """FastAPI's own routes: they tell what the API is, and nothing of anybody."""

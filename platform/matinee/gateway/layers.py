@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from starlette.middleware.cors import CORSMiddleware
 
 from matinee.config import Settings
@@ -14,10 +15,13 @@ from matinee.gateway.bodies import BodyLimit
 from matinee.gateway.envelope import Envelope, access_log
 from matinee.gateway.limits import Limits
 from matinee.gateway.metrics import Metrics
+from matinee.gateway.pages import HOME
+from matinee.gateway.shortcut import Shortcut
+from matinee.serving.surfaces import Surfaces
 
 
 class Layers:
-    """From the outside in: envelope, traces, CORS, bodies; then, before each route, its guard.
+    """From the outside in: envelope, traces, CORS, shortcut, bodies; then, before each route, its guard.
 
     Args:
         settings: `auth`, `gateway` and `serving`.
@@ -37,8 +41,11 @@ class Layers:
 
             self._tracer = tracing.provider(endpoint)
 
-    def install(self, app: FastAPI, *, metrics: Metrics) -> None:
+    def install(self, app: FastAPI, *, metrics: Metrics, surfaces: Surfaces | None = None) -> None:
         """Wrap the application; call it once all routes are declared.
+
+        Args:
+            surfaces: whose pages at hand are answered before routing; None: the application has no pages.
 
         Raises:
             ValueError: a route does not say whom it lets in.
@@ -46,6 +53,9 @@ class Layers:
         gateway = self._settings.gateway
         guard.install(app, gateway, self._auth, self._limits)
         app.add_middleware(BodyLimit, limit=self._settings.serving.max_body_bytes, seconds=gateway.body_s)
+        if surfaces is not None:
+            (home,) = (route for route in app.routes if isinstance(route, APIRoute) and route.path == HOME)
+            app.add_middleware(Shortcut, route=home, surfaces=surfaces)
         if gateway.cors_origins:
             app.add_middleware(
                 CORSMiddleware,

@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import orjson
-from fastapi import FastAPI, Query, Response
+from fastapi import FastAPI, Query, Request, Response
 from pydantic import BaseModel, Field, StringConstraints
 
 from matinee.events.encode import rfc3339
 from matinee.gateway.guard import allow
 from matinee.gateway.messages import FALLBACK, ColdReason, Name
 from matinee.gateway.problems import Problem
+from matinee.gateway.shortcut import asked
 from matinee.serving.availability import country_of
 from matinee.serving.home import Layout
-from matinee.serving.pages import HomeAnswer, HomeRequest
+from matinee.serving.pages import HomeRequest
 from matinee.serving.rank import Filters
 from matinee.serving.surfaces import Similar, SimilarRequest, Surfaces
 
@@ -101,16 +102,20 @@ class SimilarTitles(BaseModel):
     items: list[SimilarItem]
 
 
+HOME = "/v1/members/{member_id:path}/home"
+
+
 def install(app: FastAPI, surfaces: Surfaces) -> None:
     """Add the routes to `app`."""
 
     @app.get(
-        "/v1/members/{member_id:path}/home",
+        HOME,
         response_model=Home,
         responses={status: {"model": Problem} for status in (422, 503)},
         openapi_extra=allow("member", "service"),
     )
     async def home(
+        request: Request,
         member_id: str,
         surface: Annotated[Name, Query(description="Splits are per surface.")] = "home",
         rows: Annotated[int, Query(ge=1, le=40, description="Most rows.")] = 10,
@@ -124,14 +129,15 @@ def install(app: FastAPI, surfaces: Surfaces) -> None:
     ) -> Response:
         """A member's page: rows of titles, each with its reason, from the version their split gives them."""
         told = _told(context)
-        request = HomeRequest(
+        wanted = HomeRequest(
             member_id=member_id,
             surface=surface,
             layout=Layout(rows=rows, per_row=per_row, diversity=diversity),
             filters=Filters(max_maturity=max_maturity, languages=languages, country=country_of(told)),
             context=told,
         )
-        return _json(_home(await surfaces.home(request)))
+        answer = await surfaces.home(wanted, asked(request.scope))
+        return Response(answer.json(), media_type="application/json")
 
     @app.get(
         "/v1/titles/{title_id:path}/similar",
@@ -179,22 +185,4 @@ def _similar(answer: Similar) -> dict[str, Any]:
             {"title_id": title_id, "name": name, "position": position, "score": score}
             for position, (title_id, name, score) in enumerate(answer.titles)
         ],
-    }
-
-
-def _home(answer: HomeAnswer) -> dict[str, Any]:
-    page = answer.page
-    return {
-        "request_id": answer.request_id,
-        "member_id": page.member_id,
-        "surface": page.surface,
-        "model_version": page.model_version,
-        "cell": page.cell,
-        "answer": page.answer,
-        "reason": page.reason,
-        "made_at": rfc3339(page.made_at),
-        "features_time": None if page.features_time is None else rfc3339(page.features_time),
-        "age_s": (answer.time - page.made_at) / 1e6,
-        "fallback": answer.fallback,
-        "rows": orjson.Fragment(page.rows),
     }

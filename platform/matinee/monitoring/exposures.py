@@ -92,10 +92,7 @@ def parse(payload: bytes) -> dict[str, Any]:
             if not isinstance(value, str):
                 raise InvalidInput(f"exposure: {name} is {value!r}; a string is expected")
         row["time"] = int(message["time"])
-        row["titles"] = [
-            {"title_id": str(t["title_id"]), "position": int(t["position"]), "score": _number(t["score"])}
-            for t in message["titles"]
-        ]
+        row["titles"] = _titles(message["titles"])
         row["features"] = [(str(name), _number(value)) for name, value in message["features"].items()]
         row["latency_ms"] = _number(message.get("latency_ms"))
         row["fallback"] = _text_or_null(message, "fallback")
@@ -115,6 +112,21 @@ def parse(payload: bytes) -> dict[str, Any]:
     except (ValueError, TypeError, AttributeError, KeyError) as failure:
         raise InvalidInput(f"exposure: {type(failure).__name__} {failure}") from None
     return row
+
+
+def _titles(told: Any) -> list[dict[str, Any]]:
+    """Titles from columns in the order of their positions; earlier releases told of each by itself."""
+    if isinstance(told, Mapping):
+        pairs = zip(told["title_id"], told["score"], strict=True)
+        told = [{"title_id": id_, "position": at, "score": score} for at, (id_, score) in enumerate(pairs)]
+    return [
+        {
+            "title_id": str(each["title_id"]),
+            "position": int(each["position"]),
+            "score": _number(each["score"]),
+        }
+        for each in told
+    ]
 
 
 def _text_or_null(message: Mapping[str, Any], name: str) -> str | None:

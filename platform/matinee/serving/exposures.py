@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
-import queue
 import threading
+from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import orjson
 
@@ -19,6 +19,8 @@ CAPACITY = 20_000
 """Most answers waiting for the broker; later ones are dropped and counted."""
 
 BATCH = 500
+GATHER_S = 0.01
+"""How long the first answer after a pause waits for others: waking a thread for each costs too much."""
 SEND_TIMEOUT_S = 5.0
 FIRST_RETRY_S = 0.5
 LAST_RETRY_S = 5.0
@@ -32,6 +34,42 @@ class Sender(Protocol):
 
     def send_wait(self, topic: str, keys: Sequence[str], payloads: Sequence[bytes], timeout_s: float) -> None:
         """Return once every message is acknowledged."""
+
+
+class PageExposure:
+    """What all exposures of one page to one member tell alike, put into words once.
+
+    Args:
+        answer: the first that showed it.
+    """
+
+    def __init__(self, answer: HomeAnswer) -> None:
+        self._member_id = answer.page.member_id
+        self._answer: HomeAnswer | None = answer
+        self._told = b""
+
+    def message(self, request_id: str, time: int, latency_ms: float) -> tuple[str, bytes]:
+        """As `exposures.message`, of one answer. Call it from one thread at a time."""
+        if self._answer is not None:
+            facts = _of_page(self._answer) | _of_any(self._answer)
+            self._told, self._answer = orjson.dumps(facts)[1:], None
+        head = f'{{"exposure_id":"{request_id}","time":{time},"latency_ms":{latency_ms!r},'
+        return self._member_id, head.encode() + self._told
+
+
+class Again(NamedTuple):
+    """A page that was given once more.
+
+    Args:
+        time: microseconds.
+    """
+
+    exposure: PageExposure
+    request_id: str
+    time: int
+
+
+Shown = Answer | HomeAnswer | Again
 
 
 class ExposureLog:
@@ -54,43 +92,44 @@ class ExposureLog:
         self.dropped = 0
         self._sender = sender
         self._topic = topic
-        self._waiting: queue.Queue[tuple[Answer | HomeAnswer, float] | None] = queue.Queue(capacity)
+        self._capacity = capacity
+        self._waiting: deque[tuple[Shown, float]] = deque()
+        self._awake = threading.Event()
         self._counting = threading.Lock()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="exposures", daemon=True)
         self._thread.start()
 
-    def put(self, answer: Answer | HomeAnswer, *, latency_ms: float) -> None:
+    def put(self, answer: Shown, *, latency_ms: float) -> None:
         """Hand an answer over; returns at once, whatever the broker does."""
-        try:
-            self._waiting.put_nowait((answer, latency_ms))
-        except queue.Full:
+        if len(self._waiting) >= self._capacity:
             self._drop(1)
+            return
+        self._waiting.append((answer, latency_ms))
+        if not self._awake.is_set():
+            self._awake.set()
 
     def close(self) -> None:
         """Send what waits, once; what the broker does not take is dropped."""
         self._closing.set()
-        try:
-            self._waiting.put_nowait(None)
-        except queue.Full:
-            logger.debug("the queue is full, so its reader is awake")
+        self._awake.set()
         self._thread.join()
 
     def _run(self) -> None:
-        while not (self._closing.is_set() and self._waiting.empty()):
-            batch = self._take()
-            if batch and not self._deliver([message(*item) for item in batch]):
-                self._drop(len(batch) + self._waiting.qsize())
+        while True:
+            self._awake.wait()
+            self._closing.wait(GATHER_S)
+            self._awake.clear()  # before the queue is read: what comes from now on wakes it again
+            while batch := self._take():
+                if not self._deliver([message(*item) for item in batch]):
+                    self._drop(len(batch) + len(self._waiting))
+                    return
+            if self._closing.is_set():
                 return
 
-    def _take(self) -> list[tuple[Answer | HomeAnswer, float]]:
-        items = [self._waiting.get()]
-        while len(items) < BATCH:
-            try:
-                items.append(self._waiting.get_nowait())
-            except queue.Empty:
-                break
-        return [item for item in items if item is not None]
+    def _take(self) -> list[tuple[Shown, float]]:
+        count = min(BATCH, len(self._waiting))
+        return [self._waiting.popleft() for _ in range(count)]
 
     def _deliver(self, messages: list[tuple[str, bytes]]) -> bool:
         keys = [key for key, _ in messages]
@@ -118,19 +157,22 @@ class ExposureLog:
             self.dropped += count
 
 
-def message(answer: Answer | HomeAnswer, latency_ms: float) -> tuple[str, bytes]:
+def message(answer: Shown, latency_ms: float) -> tuple[str, bytes]:
     """Key and JSON of an answer's exposure. Times in microseconds; an unknown feature is null.
 
+    `titles` are in columns, in the order of their positions from 0: a broker's work grows with the bytes.
     `rows` are those of a home page, each with the position of its first title and how many it has.
     """
-    value = _of_page(answer) if isinstance(answer, HomeAnswer) else _of_ranking(answer)
-    value |= {
-        "time": answer.time,
-        "fallback": answer.fallback,
-        "features": _finite(answer.features),
-        "latency_ms": latency_ms,
-    }
-    return value["member_id"], orjson.dumps(value)
+    if isinstance(answer, HomeAnswer):
+        answer = Again(PageExposure(answer), answer.request_id, answer.time)
+    if isinstance(answer, Again):
+        return answer.exposure.message(answer.request_id, answer.time, latency_ms)
+    value = _of_ranking(answer) | _of_any(answer)
+    return value["member_id"], orjson.dumps(value | {"time": answer.time, "latency_ms": latency_ms})
+
+
+def _of_any(answer: Answer | HomeAnswer) -> dict[str, Any]:
+    return {"fallback": answer.fallback, "features": _finite(answer.features)}
 
 
 def _of_ranking(answer: Answer) -> dict[str, Any]:
@@ -143,10 +185,10 @@ def _of_ranking(answer: Answer) -> dict[str, Any]:
         "cell": ranking.cell,
         "answer": ranking.answer,
         "made_at": answer.time if answer.made_at is None else answer.made_at,
-        "titles": [
-            {"title_id": candidate.title_id, "position": position, "score": candidate.score}
-            for position, candidate in enumerate(ranking.candidates)
-        ],
+        "titles": {
+            "title_id": [candidate.title_id for candidate in ranking.candidates],
+            "score": [candidate.score for candidate in ranking.candidates],
+        },
         "shadow_of": answer.shadow_of,
     }
 
@@ -156,14 +198,13 @@ def _of_page(answer: HomeAnswer) -> dict[str, Any]:
     rows = orjson.loads(page.rows)
     shown = [item for row in rows for item in row["items"]]
     return {
-        "exposure_id": answer.request_id,
         "member_id": page.member_id,
         "surface": page.surface,
         "model_version": page.model_version,
         "cell": page.cell,
         "answer": page.answer,
         "made_at": page.made_at,
-        "titles": [{name: item[name] for name in ("title_id", "position", "score")} for item in shown],
+        "titles": {name: [item[name] for item in shown] for name in ("title_id", "score")},
         "rows": [
             {
                 "kind": row["kind"],

@@ -10,7 +10,7 @@ import queue
 import threading
 import time
 from collections.abc import Collection, Iterable
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields
 from hashlib import blake2b
 
 import orjson
@@ -99,6 +99,10 @@ class PageCache:
             while len(self._touched) > TOUCHED:
                 del self._touched[next(iter(self._touched))]
 
+    def untouched(self, member_id: str, since: int) -> bool:
+        """Whether no event of the member came through this process at `since` (microseconds) or later."""
+        return self._touched.get(member_id, -1) < since
+
     def fresh(self, member_id: str, slot: str, *, now: int, event_time: int | None) -> HomePage | None:
         """A page that may be shown as new; see `judge`."""
         page = self.kept(member_id, slot) if self._ttl_us else None
@@ -164,10 +168,13 @@ def keep_all(store: PageStore, pages: Iterable[tuple[str, HomePage]]) -> int:
 
 def encoded(slot: str, page: HomePage) -> Kept:
     """A page at rest: its facts as JSON, a newline, its rows."""
-    head = orjson.dumps({**vars(page), "rows": None})
+    head = orjson.dumps({name: getattr(page, name) for name in _FACTS} | {"rows": None})
     return Kept(page.member_id, slot, head + b"\n" + page.rows)
 
 
 def _decoded(held: bytes) -> HomePage:
     head, _, rows = held.partition(b"\n")
-    return replace(HomePage(**orjson.loads(head)), rows=rows)
+    return HomePage(**orjson.loads(head) | {"rows": rows})
+
+
+_FACTS = tuple(each.name for each in fields(HomePage) if each.name != "rows")

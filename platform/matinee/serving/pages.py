@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import orjson
 
+from matinee.events.encode import rfc3339
 from matinee.schema import Candidate, Ranking
 from matinee.serving import home
 from matinee.serving.home import Layout, Member, Row
 from matinee.serving.ladder import CACHED
 from matinee.serving.rank import Filters
 from matinee.serving.recommender import COLD, PERSONAL, Answer, Known, Request, Scored
+from matinee.serving.request_ids import new_request_id
 from matinee.serving.trends import Column, TitleColumns
 from matinee.serving.versions import Live
 
@@ -64,6 +66,22 @@ class HomePage:
     fallback: str | None
     rows: bytes
 
+    @cached_property
+    def told(self) -> bytes:
+        """What all answers that show it tell alike, as the end of a JSON object."""
+        facts = {
+            "member_id": self.member_id,
+            "surface": self.surface,
+            "model_version": self.model_version,
+            "cell": self.cell,
+            "answer": self.answer,
+            "reason": self.reason,
+            "made_at": rfc3339(self.made_at),
+            "features_time": None if self.features_time is None else rfc3339(self.features_time),
+            "rows": orjson.Fragment(self.rows),
+        }
+        return orjson.dumps(facts)[1:]
+
 
 @dataclass(frozen=True, kw_only=True)
 class HomeAnswer:
@@ -80,6 +98,20 @@ class HomeAnswer:
     time: int
     fallback: str | None
     features: Mapping[str, float] = field(default_factory=dict)
+
+    def json(self) -> bytes:
+        """The answer as the API gives it."""
+        return told(self.page.told, self.request_id, self.time - self.page.made_at, self.fallback)
+
+
+def told(page: bytes, request_id: str, age_us: int, fallback: str | None) -> bytes:
+    """JSON of an answer that shows a page.
+
+    Args:
+        page: its `HomePage.told`.
+    """
+    stands_in = "null" if fallback is None else orjson.dumps(fallback).decode()
+    return f'{{"request_id":"{request_id}","age_s":{age_us / 1e6!r},"fallback":{stands_in},'.encode() + page
 
 
 def page_of(request: HomeRequest, scored: Scored, titles: TitleColumns) -> HomePage:
@@ -190,7 +222,7 @@ def again(page: HomePage, known: Known) -> HomeAnswer:
 def stand_in(page: HomePage) -> HomeAnswer:
     """A kept page where none can be made."""
     now = time.time_ns() // 1000
-    return HomeAnswer(request_id=str(uuid.uuid4()), page=page, time=now, fallback=CACHED)
+    return HomeAnswer(request_id=new_request_id(), page=page, time=now, fallback=CACHED)
 
 
 def ranking_of(page: HomePage, request: Request, version: Live) -> Answer | None:
@@ -212,7 +244,7 @@ def ranking_of(page: HomePage, request: Request, version: Live) -> Answer | None
     if not best:
         return None
     ranking = Ranking(
-        request_id=str(uuid.uuid4()),
+        request_id=new_request_id(),
         member_id=page.member_id,
         surface=page.surface,
         model_version=page.model_version,

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -17,17 +16,19 @@ import numpy.typing as npt
 from matinee.config import Settings
 from matinee.errors import InvalidInput, NotFound, Unavailable
 from matinee.features.online import MemberState, OnlineReader
+from matinee.features.rows import Cursor
 from matinee.models.base import Query, Scores
 from matinee.schema import Features, Ranking
 from matinee.serving import rank
 from matinee.serving.batches import Batches, joined
 from matinee.serving.place import NEW, asks_features
 from matinee.serving.rank import Filters
+from matinee.serving.request_ids import new_request_id
 from matinee.serving.served import ServedLog
 from matinee.serving.shadow import Shadows
 from matinee.serving.titles import TitleFeatures
 from matinee.serving.trends import TitleColumns
-from matinee.serving.versions import Live, LiveVersions
+from matinee.serving.versions import Live, LiveVersions, Plan
 
 T = TypeVar("T")
 
@@ -167,6 +168,11 @@ class Recommender:
         if self._served is not None:
             self._served.close()
 
+    @property
+    def plan(self) -> Plan:
+        """Who gets which version at this moment; another object where anything changed."""
+        return self._versions.plan
+
     def weights(self, surface: str) -> Mapping[str, float]:
         """Version to share, as this replica applies it to a surface; empty where nothing is live."""
         return self._versions.plan.weights(surface)
@@ -193,6 +199,12 @@ class Recommender:
             Unavailable: the online store does not answer.
         """
         return self._read(lambda reader: reader.raw(member_id)) or None
+
+    def written(
+        self, member_ids: Collection[str], since: Mapping[str, Cursor]
+    ) -> tuple[Mapping[str, Cursor], set[str] | None]:
+        """As `OnlineReader.written`."""
+        return self._read(lambda reader: reader.written(member_ids, since))
 
     def assigned(
         self,
@@ -258,7 +270,7 @@ class Recommender:
             ask_store: False where the store is known not to answer.
         """
         now = time.time_ns() // 1000
-        request_id = str(uuid.uuid4())
+        request_id = new_request_id()
         state, reason = self._state(member_id, request_id) if ask_store else (None, UNREAD)
         query, watched, reason = _query(version, state, now, reason)
         return Known(

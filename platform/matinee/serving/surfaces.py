@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
@@ -12,11 +12,12 @@ from matinee.config import Settings
 from matinee.errors import InvalidInput, NotFound
 from matinee.models.base import Scores
 from matinee.serving import rank
+from matinee.serving.at_hand import AtHand, Held
 from matinee.serving.availability import Mask
-from matinee.serving.exposures import ExposureLog
+from matinee.serving.exposures import Again, ExposureLog
 from matinee.serving.ladder import CACHED, LIVE, PART, POPULAR, Ladder, Rung
 from matinee.serving.page_cache import PageCache, slot_of
-from matinee.serving.pages import HomeAnswer, HomeRequest, again, page_of, ranking_of, stand_in
+from matinee.serving.pages import HomeAnswer, HomeRequest, again, page_of, ranking_of, stand_in, told
 from matinee.serving.rank import Filters
 from matinee.serving.recommender import (
     UNREAD,
@@ -29,6 +30,7 @@ from matinee.serving.recommender import (
     scored,
     scored_by,
 )
+from matinee.serving.request_ids import new_request_id
 from matinee.serving.versions import Live
 
 T = TypeVar("T")
@@ -82,7 +84,7 @@ class Surfaces:
     A model that hangs or raises costs an answer its quality, never its arrival.
 
     Args:
-        settings: `serving.deadline_ms` and `serving.max_k`.
+        settings: `serving.deadline_ms`, `serving.max_k`, `serving.page_ttl_s` and `serving.page_look_s`.
         recommender: started before the first request.
         threads: that ask models at a time.
         cache: of home pages; None: none is kept.
@@ -101,6 +103,9 @@ class Surfaces:
         self._recommender = recommender
         self._exposures = exposures
         self._cache = cache
+        self._pages = AtHand(
+            recommender.written, look_s=settings.serving.page_look_s, ttl_s=settings.serving.page_ttl_s
+        )
         self.ladder = Ladder(deadline_s=settings.serving.deadline_ms / 1e3, threads=threads)
         self._placing = Ladder(deadline_s=PLACING_S, threads=PLACING_THREADS)
 
@@ -108,11 +113,13 @@ class Surfaces:
         """Take no more requests."""
         self.ladder.close()
         self._placing.close()
+        self._pages.close()
         if self._cache is not None:
             self._cache.close()
 
     def touch(self, member_ids: Collection[str]) -> None:
         """These members did something; what is kept of them is not shown as new."""
+        self._pages.forget(member_ids)
         if self._cache is not None:
             self._cache.touch(member_ids)
 
@@ -134,15 +141,35 @@ class Surfaces:
         self._recommender.shadow(request, answer.ranking.request_id)
         return answer
 
-    async def home(self, request: HomeRequest) -> HomeAnswer:
+    def at_hand(self, asked: Hashable) -> Held | None:
+        """The page that `home` gave for `asked`, where it may be given again without asking anything."""
+        return self._pages.get(asked, plan=self._recommender.plan, now=time.time_ns() // 1000)
+
+    def give(self, held: Held) -> bytes:
+        """JSON of an answer that shows a page at hand."""
+        start = time.perf_counter()
+        request_id, now = new_request_id(), time.time_ns() // 1000
+        body = told(held.told, request_id, now - held.made_at, None)
+        self.ladder.answered[LIVE] += 1
+        given = Again(held.exposure, request_id, now)
+        self._exposures.put(given, latency_ms=(time.perf_counter() - start) * 1e3)
+        self._shadow(held.request, request_id)
+        return body
+
+    async def home(self, request: HomeRequest, asked: Hashable = None) -> HomeAnswer:
         """A home page; a kept one while nothing happened since.
+
+        Args:
+            asked: the request's own words, by which `at_hand` knows it again; None: it has none.
 
         Raises:
             Unavailable: no version is live.
         """
         start = time.perf_counter()
+        plan = self._recommender.plan
         cell, version = await self._assigned(request)
-        slot = slot_of(request, version, cell, now=time.time_ns() // 1000)
+        now = time.time_ns() // 1000
+        slot = slot_of(request, version, cell, now=now)
         cache = self._cache
 
         def shown(known: Known) -> HomeAnswer | None:
@@ -165,17 +192,34 @@ class Surfaces:
         rungs = self._rungs(request.member_id, request.surface, cell, version, made, shown=shown, kept=kept)
         answer = await self.ladder.climb(rungs)
         self._exposures.put(answer, latency_ms=(time.perf_counter() - start) * 1e3)
-        self._recommender.shadow(
-            Request(
-                member_id=request.member_id,
-                k=min(request.layout.per_row, self._max_k),
-                surface=request.surface,
-                filters=request.filters,
-                context=request.context,
-            ),
-            answer.request_id,
-        )
+        self._shadow(request, answer.request_id)
+        if asked is not None and self._lasting(request, answer):
+            until = version.titles.offer(request.filters, now).until
+            self._pages.put(asked, request, answer, plan=plan, until=until)
         return answer
+
+    def _shadow(self, request: HomeRequest, request_id: str) -> None:
+        """Let the surface's shadow answer a home page too, with a ranking."""
+        if self._recommender.plan.of(request.surface).shadow is None:
+            return
+        ranking = Request(
+            member_id=request.member_id,
+            k=min(request.layout.per_row, self._max_k),
+            surface=request.surface,
+            filters=request.filters,
+            context=request.context,
+        )
+        self._recommender.shadow(ranking, request_id)
+
+    def _lasting(self, request: HomeRequest, answer: HomeAnswer) -> bool:
+        """Whether an answer stays right while nothing happens to its member."""
+        return (
+            self._cache is not None
+            and answer.fallback is None
+            and answer.page.reason != UNREAD
+            and self._cache.untouched(request.member_id, answer.time)
+            and not self._recommender.places_by_features(request.surface)
+        )
 
     async def similar(self, request: SimilarRequest) -> Similar:
         """Titles like one title.

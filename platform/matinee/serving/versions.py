@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from types import MappingProxyType
@@ -205,6 +205,7 @@ class LiveVersions:
         """
         if self._licences.newest() != self._listed.number:
             self._listed = self._licences.listed()
+            self.plan = replace(self.plan)  # another object: what was shown under the last may not be now
         wanted = self._splits.rules()
         if self._polls % CHAMPION_POLLS == 0 or wanted != self._wanted:
             self._champion = self._aliased()

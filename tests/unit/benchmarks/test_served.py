@@ -52,7 +52,7 @@ def peers_page(settings: Settings, member_id: str) -> dict[str, Any]:
     pages = Pages(settings)
     known = pages.known(member_id, time.time_ns() // 1000)
     page = pages.page(known, {name: rows[0] for name, rows in pages.parts(known.query).items()})
-    found: dict[str, Any] = orjson.loads(orjson.dumps(page))
+    found: dict[str, Any] = orjson.loads(page)
     return found
 
 

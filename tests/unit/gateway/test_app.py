@@ -254,10 +254,10 @@ def test_an_answer_becomes_an_exposure(api: Any, home: Settings, bootstrap: str)
         sent = messages(home, bootstrap, home.kafka.exposures_topic)
         found = [message for message in sent if message["exposure_id"] == answer["request_id"]]
     (exposure,) = found
-    assert exposure["titles"] == [
-        {"title_id": item["title_id"], "position": item["position"], "score": item["score"]}
-        for item in answer["items"]
-    ]
+    assert exposure["titles"] == {
+        name: [item[name] for item in answer["items"]] for name in ("title_id", "score")
+    }
+    assert [item["position"] for item in answer["items"]] == [0, 1, 2]
     assert exposure["surface"] == "row-2"
     assert exposure["features"]["affinity[Comedy]"] == 4.0
 

@@ -127,6 +127,8 @@ def test_a_large_log_makes_room(path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     log = AccessLog(path)
     for i in range(40):
         log.put(i=i)
+        if i % 3 == 0:
+            log.flush()
     log.close()
     kept = lines(path.with_name("access.jsonl.1")) + lines(path)
     assert [line["i"] for line in kept] == list(range(40 - len(kept), 40))
@@ -142,6 +144,7 @@ def test_the_log_goes_where_the_settings_say(tmp_path: Path, capfd: pytest.Captu
     assert stderr
     assert file
     stderr.put(a=1)
+    stderr.flush()
     file.put(a=2)
     file.close()
     assert json.loads(capfd.readouterr().err)["a"] == 1

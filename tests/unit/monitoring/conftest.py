@@ -22,10 +22,7 @@ def message() -> Message:
             "model_version": "recommender/1",
             "cell": "v1",
             "answer": "personal",
-            "titles": [
-                {"title_id": "t1", "position": 0, "score": 2.0},
-                {"title_id": "t2", "position": 1, "score": 1.0},
-            ],
+            "titles": {"title_id": ["t1", "t2"], "score": [2.0, 1.0]},
             "features": {"plays_1h": 3, "affinity[Drama]": None},
             "latency_ms": 1.5,
         }

@@ -51,6 +51,13 @@ def test_rows_of_a_page_are_kept_beside_exposures_that_have_none(message: Messag
     assert new["made_at"].timestamp() == 1_600_000_000
 
 
+def test_titles_of_earlier_releases_are_read_one_by_one(message: Message) -> None:
+    told = [{"title_id": "t1", "position": 0, "score": 2.0}, {"title_id": "t2", "position": 1, "score": None}]
+    assert parse(message(titles=told))["titles"] == told
+    columns = {"title_id": ["t1", "t2"], "score": [2.0, None]}
+    assert parse(message(titles=columns))["titles"] == told
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -60,6 +67,9 @@ def test_rows_of_a_page_are_kept_beside_exposures_that_have_none(message: Messag
         {"time": "yesterday"},
         {"titles": None},
         {"titles": [{"title_id": "t"}]},
+        {"titles": {"title_id": ["t"]}},
+        {"titles": {"title_id": ["t", "u"], "score": [1.0]}},
+        {"titles": {"title_id": ["t"], "score": ["high"]}},
         {"features": []},
         {"features": {"a": "high"}},
         {"features": {"a": True}},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -13,7 +14,7 @@ import pytest
 from matinee.errors import Unavailable
 from matinee.monitoring import exposures as monitoring
 from matinee.schema import Candidate, Ranking
-from matinee.serving.exposures import ExposureLog, message
+from matinee.serving.exposures import Again, ExposureLog, PageExposure, message
 from matinee.serving.pages import HomeAnswer, HomePage
 from matinee.serving.recommender import Answer
 
@@ -73,10 +74,7 @@ def test_a_message_says_what_was_shown_and_why() -> None:
         "answer": "personal",
         "made_at": 1_000_000,
         "fallback": None,
-        "titles": [
-            {"title_id": "t1", "position": 0, "score": 2.0},
-            {"title_id": "t2", "position": 1, "score": 1.0},
-        ],
+        "titles": {"title_id": ["t1", "t2"], "score": [2.0, 1.0]},
         "features": {"plays_1h": 2.0, "affinity[Drama]": None},
         "latency_ms": 12.5,
         "shadow_of": None,
@@ -103,12 +101,44 @@ def test_a_home_page_is_told_with_its_rows() -> None:
     key, payload = message(HomeAnswer(request_id="r2", page=page, time=700_000, fallback="cached"), 1.0)
     found = json.loads(payload)
     assert (key, found["time"], found["made_at"], found["fallback"]) == ("m1", 700_000, 500_000, "cached")
-    assert [title["title_id"] for title in found["titles"]] == ["t1", "t2", "t3"]
+    assert found["titles"] == {"title_id": ["t1", "t2", "t3"], "score": [1.0, 1.0, 1.0]}
     assert found["rows"] == [
         {"kind": "top_picks", "because": None, "first": 0, "count": 2},
         {"kind": "genre", "because": "Drama", "first": 2, "count": 1},
     ]
-    assert monitoring.parse(payload)["rows"] == found["rows"]
+    read = monitoring.parse(payload)
+    assert read["rows"] == found["rows"]
+    assert [(title["title_id"], title["position"]) for title in read["titles"]] == [
+        ("t1", 0),
+        ("t2", 1),
+        ("t3", 2),
+    ]
+
+
+def test_a_page_given_again_is_told_as_if_it_were_the_first_time() -> None:
+    rows = [{"kind": "genre", "reason": {"title_id": None, "genre": "Drama"}, "items": items(0, "t1", "é")}]
+    page = HomePage(
+        member_id='m"1',
+        surface="home",
+        model_version="recommender/3",
+        cell="v3",
+        answer="personal",
+        reason=None,
+        made_at=500_000,
+        features_time=400_000,
+        fallback=None,
+        rows=orjson.dumps(rows),
+    )
+    first = HomeAnswer(
+        request_id="r1", page=page, time=600_000, fallback=None, features={"a": 0.5, "b": float("nan")}
+    )
+    exposure = PageExposure(first)
+    for request_id, time_us, latency_ms in (("r1", 600_000, 0.25), ("r2", 900_000, 1e-05)):
+        key, payload = message(Again(exposure, request_id, time_us), latency_ms)
+        whole = message(replace(first, request_id=request_id, time=time_us), latency_ms)
+        assert (key, json.loads(payload)) == (whole[0], json.loads(whole[1]))
+        found = monitoring.parse(payload)
+        assert (found["exposure_id"], found["time"], found["latency_ms"]) == (request_id, time_us, latency_ms)
 
 
 def items(first: int, *title_ids: str) -> list[dict[str, Any]]:
@@ -134,7 +164,7 @@ def test_a_broker_that_comes_back_gets_what_waited() -> None:
     broker = Broker(up=False)
     log = ExposureLog(broker, "exposures", capacity=10)
     log.put(answer("first"), latency_ms=1.0)
-    wait(lambda: log._waiting.empty())
+    wait(lambda: not log._waiting)
     start = time.perf_counter()
     for i in range(15):
         log.put(answer(str(i)), latency_ms=1.0)

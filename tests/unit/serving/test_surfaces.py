@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,10 +21,12 @@ from matinee.errors import InvalidInput, NotFound, Unavailable
 from matinee.features.online import MemberState
 from matinee.models.base import Model, Progress, Query, Scores, TrainingSet
 from matinee.models.bundle import Bundle
+from matinee.serving.at_hand import Held
 from matinee.serving.availability import WINDOW_SCHEMA, Listed
 from matinee.serving.page_cache import PageCache
 from matinee.serving.page_stores import SqlitePages
 from matinee.serving.pages import HomeRequest
+from matinee.serving.place import Rules, Shadow
 from matinee.serving.rank import Filters, Titles
 from matinee.serving.recommender import Recommender, Request
 from matinee.serving.surfaces import SimilarRequest, Surfaces
@@ -106,6 +110,7 @@ def surfaces(
     assert set(live.parts) == {"cf", "popularity"}
     recommender = Recommender(home)
     monkeypatch.setattr(recommender, "_state", lambda *_: (None, "features_unavailable"))
+    monkeypatch.setattr(recommender, "written", lambda *_: ({"v": None}, set()))
     recommender._versions.plan = Plan(model="recommender", champion="1", live={"1": live})
     cache = PageCache(SqlitePages(tmp_path / "pages.db", keep_s=60), ttl_s=60)
     made = Surfaces(home, recommender, exposed, threads=2, cache=cache)  # type: ignore[arg-type]
@@ -289,6 +294,77 @@ def test_a_page_is_shown_again_until_the_member_does_something(
     kept(surfaces)
     surfaces.touch(["m"])
     assert ask(surfaces).page.made_at > newer.page.made_at
+
+
+def at_hand(surfaces: Surfaces, asked: str = "/m") -> Held:
+    """The page that answered `asked`, once it is at hand."""
+    asyncio.run(surfaces.home(HomeRequest(member_id="m"), asked))
+    deadline = time.monotonic() + 5
+    while (held := surfaces.at_hand(asked)) is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+        asyncio.run(surfaces.home(HomeRequest(member_id="m"), asked))
+    return held
+
+
+def test_a_page_at_hand_is_given_as_the_first_time(
+    surfaces: Surfaces, known: dict[str, MemberState], exposed: Exposed
+) -> None:
+    known["m"] = member(3, 4)
+    held = at_hand(surfaces)
+    assert surfaces.at_hand("/other") is None
+    whole = exposed.answers[-1]
+    counted = surfaces.ladder.answered["live"]
+    given = json.loads(surfaces.give(held))
+    expected = json.loads(whole.json())
+    for name in ("request_id", "age_s"):
+        assert given.pop(name) != expected.pop(name)
+    assert given == expected
+    assert surfaces.ladder.answered["live"] == counted + 1
+    again = exposed.answers[-1]
+    assert (again.exposure, again.time > whole.time) == (held.exposure, True)
+
+
+def test_a_page_is_not_at_hand_once_something_happened(
+    surfaces: Surfaces, known: dict[str, MemberState]
+) -> None:
+    known["m"] = member(3, 4)
+    at_hand(surfaces)
+    surfaces.touch(["other", "m"])
+    assert surfaces.at_hand("/m") is None
+    at_hand(surfaces)
+    versions = surfaces._recommender._versions
+    versions.plan = replace(versions.plan)
+    assert surfaces.at_hand("/m") is None
+    at_hand(surfaces)
+
+
+def test_what_stands_in_is_never_at_hand(
+    surfaces: Surfaces, known: dict[str, MemberState], model: Whole
+) -> None:
+    def broken(*_: object) -> Any:
+        raise RuntimeError("broken")
+
+    known["m"] = member(3, 4)
+    model.trouble = broken
+    for _ in range(3):
+        assert asyncio.run(surfaces.home(HomeRequest(member_id="m"), "/m")).fallback
+    assert not surfaces._pages._pages
+
+
+def test_a_shadow_answers_for_pages_at_hand_too(
+    surfaces: Surfaces, known: dict[str, MemberState], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known["m"] = member(3, 4)
+    versions = surfaces._recommender._versions
+    rules = Rules(shadow=Shadow(version="1", share=1.0))
+    versions.plan = replace(versions.plan, rules={"home": rules})
+    held = at_hand(surfaces)
+    seen: list[Any] = []
+    monkeypatch.setattr(surfaces._recommender, "shadow", lambda *given: seen.append(given))
+    surfaces.give(held)
+    ((request, request_id),) = seen
+    assert (request.member_id, request.k, len(request_id)) == ("m", 20, 36)
 
 
 def test_a_kept_page_stands_in_for_models_that_raise(

@@ -105,12 +105,15 @@ def test_a_version_that_does_not_load_takes_nobody(live: LiveVersions, splits: S
 
 
 def test_what_is_on_offer_is_followed(live: LiveVersions, home: Settings) -> None:
-    titles, filters = live.plan.live["1"].titles, Filters(country="SE")
+    plan = live.plan
+    titles, filters = plan.live["1"].titles, Filters(country="SE")
     licences = Licences(home)
     licences.set("t3", WINDOW_SCHEMA.empty_table(), who="t", why="t")
     assert titles.allowed(filters, 1).all()
     live.refresh()
     assert np.flatnonzero(~titles.allowed(filters, 1)).tolist() == [3]
+    assert live.plan is not plan  # so that no page of before is given again
+    assert live.plan == plan
     licences.clear("t3", who="t", why="t")
     live.refresh()
     assert titles.allowed(filters, 1).all()

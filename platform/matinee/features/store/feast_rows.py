@@ -16,7 +16,7 @@ with warnings.catch_warnings():
 
 from matinee.features import packed
 from matinee.features.packed import Decoder, Layout
-from matinee.features.rows import Cursor
+from matinee.features.rows import UNTOLD, Cursor
 from matinee.features.store.online_store import encode_protos, layout_of, proto
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -100,7 +100,7 @@ class FeastRows:
 
     def generation(self) -> str | None:
         """Always the same text: such a store cannot tell."""
-        return "unknown"
+        return UNTOLD
 
     def close(self) -> None:
         """Nothing is held."""
