@@ -1,16 +1,34 @@
-"""The state database: what was decided, as rows. SQLite in the home unless a URL names another."""
+"""The state database: what was decided, as rows. SQLite in the home unless a URL names another.
+
+A decision is a row with who made it, why and when.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sql
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from matinee.config import Settings
-from matinee.errors import StorageError, Unavailable
+from matinee.errors import InvalidInput, StorageError, Unavailable
+
+
+def decisions(name: str, *columns: sql.Column[Any]) -> sql.Table:
+    """A table of decisions: `id`, the columns, and `who`, `why` and `time_us` (microseconds)."""
+    return sql.Table(
+        name,
+        sql.MetaData(),
+        sql.Column("id", sql.Integer, primary_key=True, autoincrement=True),
+        *columns,
+        sql.Column("who", sql.String(256), nullable=False),
+        sql.Column("why", sql.Text, nullable=False),
+        sql.Column("time_us", sql.BigInteger, nullable=False),
+    )
 
 
 class StateDatabase:
@@ -18,7 +36,6 @@ class StateDatabase:
 
     Args:
         settings: `state_url` is read.
-        tables: of one `MetaData`.
 
     Raises:
         StorageError: the data home cannot be written.
@@ -54,6 +71,21 @@ class StateDatabase:
             raise
         except SQLAlchemyError as failure:
             raise Unavailable(f"state database {self._address}: {str(failure).splitlines()[0]}") from failure
+
+    def decide(self, table: sql.Table, *, who: str, why: str, **values: object) -> int:
+        """Add a row to a table of `decisions`; returns its time, microseconds.
+
+        Raises:
+            InvalidInput: an empty name or reason.
+            Unavailable: the database does not answer.
+        """
+        for name, text in (("who", who), ("why", why)):
+            if not text.strip():
+                raise InvalidInput(f"{name} of a decision is empty; a non-empty text is needed")
+        now = time.time_ns() // 1000
+        with self.connection() as connection:
+            connection.execute(table.insert().values(who=who, why=why, time_us=now, **values))
+        return now
 
     def close(self) -> None:
         """Release the connections."""

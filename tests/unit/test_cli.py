@@ -108,7 +108,7 @@ def test_a_key_is_made_listed_and_revoked(capsys: pytest.CaptureFixture[str], tm
     assert run("list")["keys"] == []
     assert cli.main(["keys", "revoke", "--home", str(tmp_path)]) == 2
     assert cli.main(["keys", "create", "--home", str(tmp_path)]) == 2
-    assert "why is empty" in capsys.readouterr().err
+    assert "why of a decision is empty" in capsys.readouterr().err
 
 
 def test_splits_and_their_rules_on_the_command_line(

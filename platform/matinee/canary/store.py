@@ -23,7 +23,7 @@ from matinee.config import Settings
 from matinee.errors import InvalidInput, NotFound
 from matinee.schema import Decision
 from matinee.serving.place import Arm, Trial
-from matinee.state import StateDatabase
+from matinee.state import StateDatabase, decisions
 
 START = "start"
 STOP = "stop"
@@ -33,19 +33,13 @@ ENDS = (PROMOTE, ROLL_BACK, STOP)
 CONTROLLER = "controller"
 """Who decides where no person does."""
 
-_META = sql.MetaData()
-_ROLLOUTS = sql.Table(
+_ROLLOUTS = decisions(
     "rollouts",
-    _META,
-    sql.Column("id", sql.Integer, primary_key=True, autoincrement=True),
     sql.Column("surface", sql.String(256), nullable=False),
     sql.Column("model", sql.String(256), nullable=False),
     sql.Column("baseline", sql.String(32), nullable=False),
     sql.Column("candidate", sql.String(32), nullable=False),
     sql.Column("plan", sql.Text, nullable=False),
-    sql.Column("who", sql.String(256), nullable=False),
-    sql.Column("why", sql.Text, nullable=False),
-    sql.Column("time_us", sql.BigInteger, nullable=False),
     sql.Column("live", sql.Boolean, nullable=False),
     sql.Column("figures", sql.LargeBinary),
 )
@@ -58,7 +52,7 @@ sql.Index(
 )
 _DECISIONS = sql.Table(
     "rollout_decisions",
-    _META,
+    sql.MetaData(),
     sql.Column("id", sql.Integer, primary_key=True, autoincrement=True),
     sql.Column("rollout", sql.Integer, nullable=False, index=True),
     sql.Column("step", sql.Integer, nullable=False),

@@ -18,25 +18,20 @@ import sqlalchemy as sql
 from matinee.config import Settings
 from matinee.errors import InvalidInput, NotFound
 from matinee.gateway.principal import SCOPES, Principal, Refusal, Scope, Verified
-from matinee.state import StateDatabase
+from matinee.state import StateDatabase, decisions
 
 PREFIX = "mk_"
 KEY_SCOPES = tuple(scope for scope in SCOPES if scope != "member")
 """What a key may be for: members have tokens."""
 
-_TABLE = sql.Table(
+_TABLE = decisions(
     "api_keys",
-    sql.MetaData(),
-    sql.Column("id", sql.Integer, primary_key=True, autoincrement=True),
     sql.Column("key_id", sql.String(32), nullable=False, index=True),
     sql.Column("hash", sql.String(64), nullable=True),
     sql.Column("scope", sql.String(32), nullable=True),
     sql.Column("expires_us", sql.BigInteger, nullable=True),
-    sql.Column("who", sql.String(256), nullable=False),
-    sql.Column("why", sql.Text, nullable=False),
-    sql.Column("time_us", sql.BigInteger, nullable=False),
 )
-"""Rows are only added; one without a hash revokes its key."""
+"""A row without a hash revokes its key."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +83,8 @@ class Keys:
             raise InvalidInput(f"days is {days}; accepted: above 0, up to 36500")
         key_id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
         expires = None if days is None else time.time_ns() // 1000 + int(days * 86_400e6)
-        self._add(key_id, who, why, hash=_hashed(secret), scope=scope, expires_us=expires)
+        columns = {"key_id": key_id, "hash": _hashed(secret), "scope": scope, "expires_us": expires}
+        self._database.decide(_TABLE, who=who, why=why, **columns)
         return f"{PREFIX}{key_id}_{secret}"
 
     def revoke(self, key_id: str, *, who: str, why: str) -> None:
@@ -100,7 +96,7 @@ class Keys:
         """
         if key_id not in self.live():
             raise NotFound(f"no key {key_id!r} is in force; see `matinee keys list`")
-        self._add(key_id, who, why)
+        self._database.decide(_TABLE, key_id=key_id, who=who, why=why)
 
     def live(self) -> dict[str, ApiKey]:
         """The keys that are not revoked, by id, the oldest first; expired ones are among them."""
@@ -124,14 +120,6 @@ class Keys:
     def close(self) -> None:
         """Release the connections."""
         self._database.close()
-
-    def _add(self, key_id: str, who: str, why: str, **values: object) -> None:
-        for name, text in (("who", who), ("why", why)):
-            if not text.strip():
-                raise InvalidInput(f"{name} is empty; a non-empty text is needed")
-        row = {"key_id": key_id, "who": who, "why": why, "time_us": time.time_ns() // 1000, **values}
-        with self._database.connection() as connection:
-            connection.execute(_TABLE.insert().values(**row))
 
 
 def check(given: str, keys: Mapping[str, ApiKey]) -> Verified | Refusal:

@@ -6,7 +6,6 @@ title the newest row of its own, which stands above every list until it is clear
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,20 +20,15 @@ from matinee.config import Settings
 from matinee.errors import InvalidInput
 from matinee.schema import TIMESTAMP
 from matinee.serving.availability import NEVER, WINDOW_SCHEMA, Listed, checked, time_of
-from matinee.state import StateDatabase
+from matinee.state import StateDatabase, decisions
 
 _LIST = ""
 """Stands for the title of a list."""
 
-_TABLE = sql.Table(
+_TABLE = decisions(
     "licences",
-    sql.MetaData(),
-    sql.Column("id", sql.Integer, primary_key=True, autoincrement=True),
     sql.Column("title_id", sql.String(256), nullable=False, index=True),
     sql.Column("windows", sql.LargeBinary, nullable=True),
-    sql.Column("who", sql.String(256), nullable=False),
-    sql.Column("why", sql.Text, nullable=False),
-    sql.Column("time_us", sql.BigInteger, nullable=False),
 )
 
 
@@ -77,7 +71,7 @@ class Licences:
         Raises:
             InvalidInput: as `availability.checked`; an empty name or reason.
         """
-        self._add(_LIST, checked(windows), who, why)
+        self._database.decide(_TABLE, title_id=_LIST, windows=_written(checked(windows)), who=who, why=why)
 
     def set(self, title_id: str, windows: pa.Table, *, who: str, why: str) -> None:
         """Decide about one title, whatever the list says.
@@ -93,7 +87,8 @@ class Licences:
         if others:
             raise InvalidInput(f"a window of title {others[0]!r} among those of {title_id!r}")
         nowhere = pa.table([[title_id], [None], [None], [NEVER]], schema=WINDOW_SCHEMA)
-        self._add(_named(title_id), found if len(found) else nowhere, who, why)
+        held = _written(found if len(found) else nowhere)
+        self._database.decide(_TABLE, title_id=_named(title_id), windows=held, who=who, why=why)
 
     def clear(self, title_id: str, *, who: str, why: str) -> None:
         """Leave a title to the list again.
@@ -101,7 +96,7 @@ class Licences:
         Raises:
             InvalidInput: an empty title, name or reason.
         """
-        self._add(_named(title_id), None, who, why)
+        self._database.decide(_TABLE, title_id=_named(title_id), windows=None, who=who, why=why)
 
     def newest(self) -> int:
         """Number of the newest change; 0 where there is none."""
@@ -139,16 +134,6 @@ class Licences:
     def close(self) -> None:
         """Release the connections."""
         self._database.close()
-
-    def _add(self, title_id: str, windows: pa.Table | None, who: str, why: str) -> None:
-        for name, text in (("who", who), ("why", why)):
-            if not text.strip():
-                raise InvalidInput(f"{name} of a change of what is on offer is empty; a text is needed")
-        held = None if windows is None else _written(windows)
-        now = time.time_ns() // 1000
-        with self._database.connection() as connection:
-            row = {"title_id": title_id, "windows": held, "who": who, "why": why, "time_us": now}
-            connection.execute(_TABLE.insert().values(**row))
 
 
 def windows_of(title_id: str, countries: Sequence[str], *, begin: str | None, end: str | None) -> pa.Table:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -14,28 +13,18 @@ import sqlalchemy as sql
 from matinee.config import Settings
 from matinee.errors import InvalidInput
 from matinee.serving.place import Arm, Rules, Shadow, Trial, check_segment
-from matinee.state import StateDatabase
+from matinee.state import StateDatabase, decisions
 
 Kind = Literal["trial", "member", "segment", "shadow"]
 
-_META = sql.MetaData()
-_SIGNED = (("who", sql.String(256)), ("why", sql.Text), ("time_us", sql.BigInteger))
-
-
-def _table(name: str, *columns: sql.Column[Any]) -> sql.Table:
-    return sql.Table(
-        name,
-        _META,
-        sql.Column("id", sql.Integer, primary_key=True, autoincrement=True),
-        sql.Column("surface", sql.String(256), nullable=False, index=True),
-        *columns,
-        *(sql.Column(column, kind, nullable=False) for column, kind in _SIGNED),
-    )
-
-
-_SPLITS = _table("splits", sql.Column("weights", sql.Text, nullable=False))
-_RULES = _table(
+_SPLITS = decisions(
+    "splits",
+    sql.Column("surface", sql.String(256), nullable=False, index=True),
+    sql.Column("weights", sql.Text, nullable=False),
+)
+_RULES = decisions(
     "split_rules",
+    sql.Column("surface", sql.String(256), nullable=False, index=True),
     sql.Column("kind", sql.String(16), nullable=False),
     sql.Column("name", sql.String(256), nullable=False),
     sql.Column("value", sql.Text, nullable=False),
@@ -191,15 +180,9 @@ class Splits:
 
     def _add(self, table: sql.Table, surface: str, who: str, why: str, **values: str) -> int:
         """Insert a row; returns its time."""
-        for name, text in (("surface", surface), ("who", who), ("why", why)):
-            if not text.strip():
-                raise InvalidInput(f"{name} of a split is empty; a non-empty text is needed")
-        now = time.time_ns() // 1000
-        with self._database.connection() as connection:
-            connection.execute(
-                table.insert().values(surface=surface, who=who, why=why, time_us=now, **values)
-            )
-        return now
+        if not surface.strip():
+            raise InvalidInput("surface of a split is empty; a non-empty text is needed")
+        return self._database.decide(table, surface=surface, who=who, why=why, **values)
 
 
 def shares(weights: Mapping[str, float]) -> dict[str, float]:
