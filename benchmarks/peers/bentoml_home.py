@@ -20,13 +20,11 @@ class Home:
     """Home pages."""
 
     def __init__(self) -> None:
-        import orjson
         from serve_models import Pages
 
         from matinee.config import load_settings
         from matinee.serving.batches import joined
 
-        self._dumps = orjson.dumps
         self._joined = joined
         self._pages = Pages(load_settings(ASKED["flags"], environment={}))
 
@@ -37,8 +35,6 @@ class Home:
         known = [self._pages.known(member, now) for member in members]
         parts = self._pages.parts(self._joined([each.query for each in known]))
         return [
-            self._dumps(
-                self._pages.page(each, {name: values[row] for name, values in parts.items()})
-            ).decode()
+            self._pages.page(each, {name: values[row] for name, values in parts.items()}).decode()
             for row, each in enumerate(known)
         ]

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from matinee.config import Settings
 from matinee.features.online import OnlineReader
-from matinee.gateway.pages import _home
 from matinee.models.base import Model, Query, Scores
 from matinee.registry.mlflow import CHAMPION, Registry
 from matinee.serving import recommender, versions
 from matinee.serving.pages import HomeRequest, again, page_of
 from matinee.serving.recommender import Known, Scored
 from matinee.serving.titles import TitleFeatures
-from matinee.serving.trends import TitleColumns
+from matinee.serving.trends import Trends
 
 
 class Pages:
@@ -34,7 +32,7 @@ class Pages:
         self._reader = OnlineReader(settings)
         titles = TitleFeatures(settings)
         titles.start()
-        self._columns = TitleColumns(titles)
+        self._trends = Trends(titles)
 
     @property
     def members(self) -> Mapping[str, Model]:
@@ -59,11 +57,11 @@ class Pages:
             time=now,
         )
 
-    def page(self, known: Known, parts: Mapping[str, Scores]) -> dict[str, Any]:
-        """The page of parts, float32 [titles] each."""
+    def page(self, known: Known, parts: Mapping[str, Scores]) -> bytes:
+        """JSON of the page of parts, float32 [titles] each."""
         scores: Scores = np.sum(list(parts.values()), axis=0, dtype=np.float32)
         found = Scored(known=known, scores=scores, parts=parts)
-        return _home(again(page_of(HomeRequest(member_id=known.member_id), found, self._columns), known))
+        return again(page_of(HomeRequest(member_id=known.member_id), found, self._trends), known).json()
 
     def parts(self, query: Query) -> Mapping[str, Scores]:
         """The ensemble's parts, float32 [m, titles]."""

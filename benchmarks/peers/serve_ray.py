@@ -45,12 +45,11 @@ def main() -> None:
             self._pages = Pages(settings)
 
         async def __call__(self, request: Request) -> Response:
-            import orjson
 
             known = self._pages.known(request.url.path.split("/")[3], time.time_ns() // 1000)
             waiting = {name: model.remote(known.query) for name, model in self._models.items()}
             parts = {name: await answer for name, answer in waiting.items()}
-            return Response(orjson.dumps(self._pages.page(known, parts)), media_type="application/json")
+            return Response(self._pages.page(known, parts), media_type="application/json")
 
     ray.init(address="local", include_dashboard=False, log_to_driver=False, object_store_memory=200 << 20)
     serve.start(http_options={"host": "127.0.0.1", "port": asked["port"]})

@@ -5,12 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sql
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from matinee.config import Settings
 from matinee.errors import StorageError, Unavailable
+
+
+def signed() -> tuple[sql.Column[Any], ...]:
+    """The columns that say of a row who decided it, why, and when (microseconds since the epoch)."""
+    return (
+        sql.Column("who", sql.String(256), nullable=False),
+        sql.Column("why", sql.Text, nullable=False),
+        sql.Column("time_us", sql.BigInteger, nullable=False),
+    )
 
 
 class StateDatabase:

@@ -23,7 +23,7 @@ from matinee.config import Settings
 from matinee.errors import InvalidInput, NotFound
 from matinee.schema import Decision
 from matinee.serving.place import Arm, Trial
-from matinee.state import StateDatabase
+from matinee.state import StateDatabase, signed
 
 START = "start"
 STOP = "stop"
@@ -43,9 +43,7 @@ _ROLLOUTS = sql.Table(
     sql.Column("baseline", sql.String(32), nullable=False),
     sql.Column("candidate", sql.String(32), nullable=False),
     sql.Column("plan", sql.Text, nullable=False),
-    sql.Column("who", sql.String(256), nullable=False),
-    sql.Column("why", sql.Text, nullable=False),
-    sql.Column("time_us", sql.BigInteger, nullable=False),
+    *signed(),
     sql.Column("live", sql.Boolean, nullable=False),
     sql.Column("figures", sql.LargeBinary),
 )

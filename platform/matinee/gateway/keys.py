@@ -18,7 +18,7 @@ import sqlalchemy as sql
 from matinee.config import Settings
 from matinee.errors import InvalidInput, NotFound
 from matinee.gateway.principal import SCOPES, Principal, Refusal, Verified
-from matinee.state import StateDatabase
+from matinee.state import StateDatabase, signed
 
 PREFIX = "mk_"
 KEY_SCOPES = tuple(scope for scope in SCOPES if scope != "member")
@@ -32,9 +32,7 @@ _TABLE = sql.Table(
     sql.Column("hash", sql.String(64), nullable=True),
     sql.Column("scope", sql.String(32), nullable=True),
     sql.Column("expires_us", sql.BigInteger, nullable=True),
-    sql.Column("who", sql.String(256), nullable=False),
-    sql.Column("why", sql.Text, nullable=False),
-    sql.Column("time_us", sql.BigInteger, nullable=False),
+    *signed(),
 )
 """Rows are only added; one without a hash revokes its key."""
 

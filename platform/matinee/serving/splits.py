@@ -14,12 +14,11 @@ import sqlalchemy as sql
 from matinee.config import Settings
 from matinee.errors import InvalidInput
 from matinee.serving.place import Arm, Rules, Shadow, Trial, check_segment
-from matinee.state import StateDatabase
+from matinee.state import StateDatabase, signed
 
 Kind = Literal["trial", "member", "segment", "shadow"]
 
 _META = sql.MetaData()
-_SIGNED = (("who", sql.String(256)), ("why", sql.Text), ("time_us", sql.BigInteger))
 
 
 def _table(name: str, *columns: sql.Column[Any]) -> sql.Table:
@@ -29,7 +28,7 @@ def _table(name: str, *columns: sql.Column[Any]) -> sql.Table:
         sql.Column("id", sql.Integer, primary_key=True, autoincrement=True),
         sql.Column("surface", sql.String(256), nullable=False, index=True),
         *columns,
-        *(sql.Column(column, kind, nullable=False) for column, kind in _SIGNED),
+        *signed(),
     )
 
 
