@@ -14,7 +14,7 @@ from matinee.serving import recommender, versions
 from matinee.serving.pages import HomeRequest, again, page_of
 from matinee.serving.recommender import Known, Scored
 from matinee.serving.titles import TitleFeatures
-from matinee.serving.trends import TitleColumns
+from matinee.serving.trends import Trends
 
 
 class Pages:
@@ -32,7 +32,7 @@ class Pages:
         self._reader = OnlineReader(settings)
         titles = TitleFeatures(settings)
         titles.start()
-        self._columns = TitleColumns(titles)
+        self._trends = Trends(titles)
 
     def known(self, member_id: str, now: int) -> Known:
         """A member, as ours would know them."""
@@ -55,7 +55,7 @@ class Pages:
         """The page of parts, float32 [titles] each, as JSON."""
         scores: Scores = np.sum(list(parts.values()), axis=0, dtype=np.float32)
         found = Scored(known=known, scores=scores, parts=parts)
-        return again(page_of(HomeRequest(member_id=known.member_id), found, self._columns), known).json()
+        return again(page_of(HomeRequest(member_id=known.member_id), found, self._trends), known).json()
 
     def parts(self, query: Query) -> Mapping[str, Scores]:
         """The ensemble's parts, float32 [m, titles]."""

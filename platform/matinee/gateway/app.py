@@ -112,6 +112,8 @@ def build_app(settings: Settings, parts: Parts) -> FastAPI:
         lifespan=lifespan,
         redirect_slashes=False,
         redoc_url=None,
+        # FastAPI's own would tell paths and queries; ours (`tracing`, `metrics`, `envelope`) does not
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     problems.install(app)
 

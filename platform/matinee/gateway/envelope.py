@@ -187,4 +187,4 @@ def _read(headers: list[tuple[bytes, bytes]]) -> tuple[int, str]:
         size += len(name) + len(value) + 4
         if name == HEADER:
             given = value
-    return size, given.decode() if _ID.fullmatch(given) else os.urandom(16).hex()
+    return size, given.decode() if given and _ID.fullmatch(given) else os.urandom(16).hex()

@@ -55,6 +55,8 @@ class Limits:
         Args:
             route: method and template, "GET /v1/titles/{title_id}/features".
         """
+        if not self._rates:
+            return 0.0
         rates = self._rates.get(f"{principal.kind} {route}") or self._rates.get(principal.kind)
         if not rates:
             return 0.0

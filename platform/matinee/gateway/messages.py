@@ -48,6 +48,23 @@ class RecommendationRequest(Body):
     )
 
 
+class Answered(BaseModel):
+    """What each answer about a member says of itself.
+
+    `request_id`, `model_version` and `cell` go into the events that follow from it.
+    """
+
+    request_id: str
+    member_id: str
+    surface: str
+    model_version: str
+    cell: str
+    answer: Literal["personal", "cold_start"]
+    reason: ColdReason | None = Field(description="Why the answer is a cold start.")
+    features_time: str | None = Field(description="The member's latest event that counted, RFC 3339.")
+    fallback: str | None = Field(description=FALLBACK)
+
+
 class Item(BaseModel):
     """A ranked title."""
 
@@ -60,20 +77,11 @@ class Item(BaseModel):
     )
 
 
-class Recommendations(BaseModel):
-    """An answer. `request_id`, `model_version` and `cell` go into the events that follow from it."""
+class Recommendations(Answered):
+    """A ranking."""
 
-    request_id: str
-    member_id: str
-    surface: str
-    model_version: str
-    cell: str
-    answer: Literal["personal", "cold_start"]
-    reason: ColdReason | None = Field(description="Why the answer is a cold start.")
     time: str = Field(description="When the ranking was made, RFC 3339.")
-    features_time: str | None = Field(description="The member's latest event that counted, RFC 3339.")
     age_s: float = Field(description="Seconds since what the ranking was made from was scored.")
-    fallback: str | None = Field(description=FALLBACK)
     items: list[Item]
 
 

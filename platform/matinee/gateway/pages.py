@@ -10,14 +10,15 @@ from pydantic import BaseModel, Field, StringConstraints
 
 from matinee.events.encode import rfc3339
 from matinee.gateway.guard import allow
-from matinee.gateway.messages import FALLBACK, ColdReason, Name
+from matinee.gateway.messages import Answered, Name
 from matinee.gateway.problems import Problem
 from matinee.gateway.shortcut import asked
 from matinee.serving.availability import country_of
 from matinee.serving.home import Layout
 from matinee.serving.pages import HomeRequest
 from matinee.serving.rank import Filters
-from matinee.serving.surfaces import Similar, SimilarRequest, Surfaces
+from matinee.serving.similar import Similar, SimilarRequest
+from matinee.serving.surfaces import Surfaces
 
 Maturity = Annotated[
     int | None,
@@ -61,20 +62,11 @@ class HomeRow(BaseModel):
     items: list[HomeItem]
 
 
-class Home(BaseModel):
-    """A page. `request_id`, `model_version` and `cell` go into the events that follow from it."""
+class Home(Answered):
+    """A page."""
 
-    request_id: str
-    member_id: str
-    surface: str
-    model_version: str
-    cell: str
-    answer: Literal["personal", "cold_start"]
-    reason: ColdReason | None = Field(description="Why the page is a cold start.")
     made_at: str = Field(description="When the page was composed, RFC 3339.")
-    features_time: str | None = Field(description="The member's latest event that counted, RFC 3339.")
     age_s: float = Field(description="Seconds since the page was composed.")
-    fallback: str | None = Field(description=FALLBACK)
     rows: list[HomeRow]
 
 

@@ -17,7 +17,7 @@ from matinee.serving.ladder import CACHED
 from matinee.serving.rank import Filters
 from matinee.serving.recommender import COLD, PERSONAL, Answer, Known, Request, Scored
 from matinee.serving.request_ids import new_request_id
-from matinee.serving.trends import Column, TitleColumns
+from matinee.serving.trends import Column, Trends
 from matinee.serving.versions import Live
 
 DAY_US = 86_400_000_000
@@ -114,11 +114,11 @@ def told(page: bytes, request_id: str, age_us: int, fallback: str | None) -> byt
     return f'{{"request_id":"{request_id}","age_s":{age_us / 1e6!r},"fallback":{stands_in},'.encode() + page
 
 
-def page_of(request: HomeRequest, scored: Scored, titles: TitleColumns) -> HomePage:
+def page_of(request: HomeRequest, scored: Scored, trends: Trends) -> HomePage:
     """Compose a page from scores and what is known of titles lately."""
     known = scored.known
     version = known.version
-    longest = titles.longest(version)
+    longest = trends.longest(version)
     rows = home.compose(
         scored.scores,
         version.titles.allowed(request.filters, known.time),
@@ -126,7 +126,7 @@ def page_of(request: HomeRequest, scored: Scored, titles: TitleColumns) -> HomeP
         version.columns,
         request.layout,
         today=known.time // DAY_US,
-        trend=titles.trend(version),
+        trend=trends.trend(version),
     )
     return HomePage(
         member_id=known.member_id,

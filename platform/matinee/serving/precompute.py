@@ -85,7 +85,7 @@ class Pages:
             for found in scored_all(list(group)):
                 version = found.known.version
                 request = replace(self._request, member_id=found.known.member_id)
-                page = page_of(request, found, recommender.columns)
+                page = page_of(request, found, recommender.trends)
                 yield slot_of(request, version, page.cell, now=found.known.time), page
 
 

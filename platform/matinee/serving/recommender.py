@@ -27,7 +27,7 @@ from matinee.serving.request_ids import new_request_id
 from matinee.serving.served import ServedLog
 from matinee.serving.shadow import Shadows
 from matinee.serving.titles import TitleFeatures
-from matinee.serving.trends import TitleColumns
+from matinee.serving.trends import Trends
 from matinee.serving.versions import Live, LiveVersions, Plan
 
 T = TypeVar("T")
@@ -149,7 +149,7 @@ class Recommender:
         self._versions = LiveVersions(settings)
         self._shadows = Shadows(shadows.put) if shadows else None
         self.titles = TitleFeatures(settings)
-        self.columns = TitleColumns(self.titles)
+        self.trends = Trends(self.titles)
 
     def start(self) -> None:
         """Load what is live, follow changes from now on, and open the feature store if it is there."""

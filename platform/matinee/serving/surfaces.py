@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Hashable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Hashable
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
 from matinee.config import Settings
 from matinee.errors import InvalidInput, NotFound
-from matinee.models.base import Scores
-from matinee.serving import rank
 from matinee.serving.at_hand import AtHand, Held
-from matinee.serving.availability import Mask
 from matinee.serving.exposures import Again, ExposureLog
 from matinee.serving.ladder import CACHED, LIVE, PART, POPULAR, Ladder, Rung
 from matinee.serving.page_cache import PageCache, slot_of
@@ -31,6 +28,7 @@ from matinee.serving.recommender import (
     scored_by,
 )
 from matinee.serving.request_ids import new_request_id
+from matinee.serving.similar import Similar, SimilarRequest, titles_like
 from matinee.serving.versions import Live
 
 T = TypeVar("T")
@@ -42,40 +40,6 @@ MODEL_UNAVAILABLE = "model_unavailable"
 PLACING_S = 0.25
 """How long the features of a member are waited for where segments of a split ask for them."""
 PLACING_THREADS = 4
-
-
-@dataclass(frozen=True, kw_only=True)
-class SimilarRequest:
-    """Titles like one title. The surface's split deals titles here, not members.
-
-    Args:
-        k: most titles, from 1 to `settings.serving.max_k`.
-    """
-
-    title_id: str
-    k: int = 20
-    surface: str = "similar"
-    filters: Filters = field(default_factory=Filters)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Similar:
-    """Titles like one title, the most alike first.
-
-    Args:
-        by: what likeness is: "embeddings", "watches" or "content"; "popularity" where none was to be had.
-        titles: (title id, name, score).
-        time: microseconds.
-        fallback: "popular" where titles alike were not to be had; else None.
-    """
-
-    title_id: str
-    model_version: str
-    cell: str
-    by: str
-    titles: Sequence[tuple[str, str, float]]
-    time: int
-    fallback: str | None
 
 
 class Surfaces:
@@ -180,7 +144,7 @@ class Surfaces:
             return again(page, known) if page else None
 
         def made(found: Scored) -> HomeAnswer:
-            page = page_of(request, found, self._recommender.columns)
+            page = page_of(request, found, self._recommender.trends)
             if cache is not None and page.fallback is None and page.reason != UNREAD:
                 cache.put(slot, page)
             return again(page, found.known)
@@ -241,13 +205,13 @@ class Surfaces:
         live = Rung(
             name=LIVE,
             key=f"{version.name}/similar",
-            work=lambda _: _similar(
+            work=lambda _: titles_like(
                 request, cell, version, allowed, columns.similarity(position), columns.alike_by
             ),
         )
         popular = Rung(
             name=POPULAR,
-            work=lambda _: _similar(
+            work=lambda _: titles_like(
                 request, cell, version, allowed, version.cold, "popularity", fallback=POPULAR
             ),
         )
@@ -339,26 +303,3 @@ class Surfaces:
             Rung(name=f"{POPULAR}:{FEATURES}", key=FEATURES, work=popular),
             Rung(name=POPULAR, work=popular),
         ]
-
-
-def _similar(
-    request: SimilarRequest,
-    cell: str,
-    version: Live,
-    allowed: Mask,
-    scores: Scores,
-    by: str,
-    *,
-    fallback: str | None = None,
-) -> Similar:
-    order = rank.top_k(scores, allowed, request.k)
-    ids, names = version.titles.ids, version.titles.names
-    return Similar(
-        title_id=request.title_id,
-        model_version=version.name,
-        cell=cell,
-        by=by,
-        titles=[(ids[at], names[at], score) for at, score in zip(order, scores[order].tolist(), strict=True)],
-        time=time.time_ns() // 1000,
-        fallback=fallback,
-    )

@@ -25,7 +25,7 @@ _DAY_US = 86_400_000_000
 _PER_DAY = {"plays_1d": 1.0, "plays_7d": 1 / 7, "plays_30d": 1 / 30}
 
 
-class TitleColumns:
+class Trends:
     """Columns in the order of a version's titles; computed again when the copy of the features changes.
 
     Args:

@@ -29,7 +29,8 @@ from matinee.serving.pages import HomeRequest
 from matinee.serving.place import Rules, Shadow
 from matinee.serving.rank import Filters, Titles
 from matinee.serving.recommender import Recommender, Request
-from matinee.serving.surfaces import SimilarRequest, Surfaces
+from matinee.serving.similar import SimilarRequest
+from matinee.serving.surfaces import Surfaces
 from matinee.serving.versions import Live, Plan
 
 ALL = tuple(range(served_home.TITLES))

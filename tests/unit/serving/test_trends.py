@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from matinee.features.titles_copy import TitleValues
-from matinee.serving.trends import TitleColumns, longest, trend
+from matinee.serving.trends import Trends, longest, trend
 
 DAY = 86_400_000_000
 
@@ -48,7 +48,7 @@ def test_columns_follow_the_version_and_the_copy() -> None:
     copy = SimpleNamespace(values=POPULAR)
     titles: Any = SimpleNamespace(copies={"title_popularity": copy})
     version: Any = SimpleNamespace(name="r/1", titles=Ids("t2", "new", "t0"))
-    columns = TitleColumns(titles)
+    columns = Trends(titles)
     assert columns.longest(version) is None
     first = columns.trend(version)
     assert first is not None
