@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,9 @@ ERRORS, PLAYS, STARTS = 0.02, 0.30, 0.5
 """A request's chance of an error, its chance of a play, and expected playback starts."""
 SPREAD = 0.5
 """Of the latencies' logarithm."""
+MEMBERS, AGREE = 2_000, 2.0
+"""Members on each side of those who return, ten requests each on average; the two parameters of the beta
+distribution of their rates add up to `AGREE`, so two requests of a member correlate by a third."""
 QUANTILE = 0.95
 FIRST, WIDTH, BINS = 0.5, 0.0125, 240
 """Edges of latencies' histograms, in spreads: the first and last bins also hold what lies beyond."""
@@ -42,6 +46,8 @@ def main(options: argparse.Namespace) -> None:
     steps = 80 if options.quick else 400
     curves: dict[str, dict[float, tuple[Floats, float]]] = {}
     for place, (metric, looks) in enumerate(METRICS.items()):
+        if options.only not in metric:
+            continue
         curves[metric] = {}
         for regression in REGRESSIONS:
             canaries = (1_000 if options.quick else 10_000) if not regression else 1_000
@@ -50,8 +56,8 @@ def main(options: argparse.Namespace) -> None:
             report(metric, regression, stopped, fixed, steps)
             share = np.array([(stopped <= look).mean() for look in range(steps)])
             curves[metric][regression] = share, float(fixed.mean())
-    if not options.quick:
-        plot(curves, Path(options.out))
+    if not (options.quick or options.only):
+        plot({name: each for name, each in curves.items() if "return" not in name}, Path(options.out))
 
 
 def run(looks: Looks, canaries: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
@@ -103,6 +109,37 @@ def _rates(step: Callable[[], npt.NDArray[np.int64]], steps: int) -> Looks:
         n = (look + 1) * STEP
         proven = log_e_rates(more, n, rest, n) >= -np.log(ALPHA)
         yield proven, lambda more=more, rest=rest, n=n: _proportions(more, rest, n)
+
+
+def returning(
+    draw: np.random.Generator, canaries: int, steps: int, regression: float, *, by_member: bool
+) -> Looks:
+    """Plays of members who come often and differ: each has a rate of their own.
+
+    Args:
+        by_member: count each member's first request alone; else every request.
+    """
+    chances = draw.beta(PLAYS * AGREE, (1 - PLAYS) * AGREE, (2, canaries, MEMBERS)).astype(np.float32)
+    chances[1] *= 1 - regression
+    seen = np.zeros(chances.shape, np.bool_).ravel()
+    turn = np.zeros(chances.size, np.int8)
+    sides = np.arange(2 * canaries).reshape(2, canaries, 1) * MEMBERS
+    order = np.broadcast_to(np.arange(STEP, dtype=np.int8)[::-1], (2, canaries, STEP))
+    trials, plays = np.zeros((2, 2, canaries), np.int64)
+    for _ in range(steps):
+        member = sides + draw.integers(0, MEMBERS, (2, canaries, STEP))
+        played = draw.random((2, canaries, STEP)) < chances.ravel()[member]
+        if by_member:
+            turn[member] = order  # of a member who comes twice, the last that is written is the first turn
+            first = (turn[member] == order) & ~seen[member]
+            played &= first
+            seen[member] = True
+            trials = trials + first.sum(axis=2)
+        else:
+            trials = trials + STEP
+        plays = plays + played.sum(axis=2)
+        proven = log_e_rates(plays[0], trials[0], plays[1], trials[1]) >= -np.log(ALPHA)
+        yield proven, lambda t=trials, p=plays: _two_proportions(p, t)
 
 
 def starts(draw: np.random.Generator, canaries: int, steps: int, regression: float) -> Looks:
@@ -173,6 +210,8 @@ METRICS: dict[str, Callable[[np.random.Generator, int, int, float], Looks]] = {
     "starts (count)": starts,
     "latency (mean)": latency,
     "latency (p95)": slow_tail,
+    "plays, members return, every request": partial(returning, by_member=False),
+    "plays, members return, first request": partial(returning, by_member=True),
 }
 
 
@@ -194,6 +233,15 @@ def _proportions(more: npt.NDArray[np.int64], less: npt.NDArray[np.int64], n: in
     pooled = (more + less) / (2 * n)
     error = np.sqrt(2 * pooled * (1 - pooled) / n)
     return np.asarray(more - less > norm.isf(ALPHA) * error * n)
+
+
+def _two_proportions(
+    successes: npt.NDArray[np.int64], trials: npt.NDArray[np.int64]
+) -> npt.NDArray[np.bool_]:
+    """Whether the first of two rates is above the second: [2, canaries] each."""
+    rate, pooled = successes / trials, successes.sum(axis=0) / trials.sum(axis=0)
+    error = np.sqrt(pooled * (1 - pooled) * (1 / trials).sum(axis=0))
+    return np.asarray(rate[0] - rate[1] > norm.isf(ALPHA) * error)
 
 
 def _exceed(over: npt.NDArray[np.int32], n: int) -> npt.NDArray[np.bool_]:
@@ -227,6 +275,7 @@ def plot(curves: dict[str, dict[float, tuple[Floats, float]]], path: Path) -> No
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--only", default="", help="metrics whose name holds this")
     parser.add_argument("--out", default=str(ROOT / "docs/img/early_abort.png"), help="where the plot goes")
 
 

@@ -17,6 +17,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from matinee.canary.counts import EVIDENCE, MEMBER
 from matinee.canary.early import Evidence, Limit, log_e_events, watch_all
 from matinee.canary.judge import (
     Analysis,
@@ -28,7 +29,7 @@ from matinee.canary.judge import (
     read_request,
     warnings_of,
 )
-from matinee.canary.tally import EVIDENCE, METRICS
+from matinee.canary.tally import METRICS
 from matinee.errors import InvalidInput
 from matinee.schema import Decision
 
@@ -74,7 +75,7 @@ class Plan(Part):
     """How a candidate is put in front of members.
 
     The metrics of `judge` are those of `tally.METRICS` and the names of `queries`; the limits read the
-    evidence that `tally.EVIDENCE` names.
+    evidence that `counts.EVIDENCE` names.
     """
 
     name: str
@@ -181,9 +182,9 @@ def canary() -> Plan:
             "classifier": {"scoreThresholds": {"pass": 95, "marginal": 75}},
         },
         limits=(
-            Limit(metric="play_rate", kind="rate", harm="decrease", tolerance=0.02),
-            Limit(metric="watch_s", kind="mean", harm="decrease", tolerance=0.02),
-            Limit(metric="cold_rate", kind="rate", harm="increase", tolerance=0.1),
+            Limit(metric=MEMBER + "play_rate", kind="rate", harm="decrease", tolerance=0.02),
+            Limit(metric=MEMBER + "watch_s", kind="mean", harm="decrease", tolerance=0.02),
+            Limit(metric=MEMBER + "cold_rate", kind="rate", harm="increase", tolerance=0.1),
             Limit(metric="fallback_rate", kind="rate", harm="increase"),
             Limit(metric="latency_ms", kind="quantile", quantile=0.95, harm="increase", tolerance=0.2),
         ),

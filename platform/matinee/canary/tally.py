@@ -7,13 +7,13 @@ once it is settled, `settle_us` later, with what had come of it by then: a click
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from matinee.canary.early import Evidence, Histogram, Moments, Rate
+from matinee.canary.counts import Shown, Side
 from matinee.canary.judge import Samples
 from matinee.errors import InvalidInput
 from matinee.monitoring.window import COLD_START
@@ -33,20 +33,6 @@ METRICS = (
 that led to several counts once, its seconds together), the share of cold starts, that of answers for which
 something stood in because the version did not answer, latency."""
 
-EVIDENCE = (
-    "play_rate",
-    "click_rate",
-    "watch_s",
-    "cold_rate",
-    "fallback_rate",
-    "latency_mean_ms",
-    "latency_ms",
-)
-"""What limits may name: rates, the means watch_s and latency_mean_ms, and latency_ms for quantiles."""
-
-EDGES_MS: npt.NDArray[np.float64] = np.concatenate([[0.0], np.geomspace(0.1, 120_000.0, 475)])
-"""Edges of the latency histogram: 3% apart."""
-
 
 @dataclass(frozen=True, slots=True)
 class Series:
@@ -65,70 +51,6 @@ class Series:
         """The values of the intervals that lie whole between two moments, microseconds since the epoch."""
         inside = (self.begins >= begin) & (self.begins + self.length_us <= end)
         return Samples(self.samples.control[inside], self.samples.experiment[inside])
-
-
-@dataclass
-class Mean:
-    """A running mean and sum of squared deviations (Welford, 1962)."""
-
-    n: int = 0
-    mean: float = 0.0
-    squares: float = 0.0
-
-    def add(self, value: float) -> None:
-        """Take a value in."""
-        self.n += 1
-        delta = value - self.mean
-        self.mean += delta / self.n
-        self.squares += delta * (value - self.mean)
-
-    @property
-    def moments(self) -> Moments:
-        """As evidence."""
-        return Moments(n=self.n, mean=self.mean, variance=self.squares / self.n if self.n else 0.0)
-
-
-@dataclass
-class Shown:
-    """An exposure that is not settled: which side (0 baseline, 1 canary), when, and what came of it."""
-
-    side: int
-    time: int
-    cold: bool
-    fallback: bool
-    latency_ms: float
-    clicked: bool = False
-    played: bool = False
-    watched_s: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass
-class Side:
-    """Everything seen of a side."""
-
-    members: set[str] = field(default_factory=set)
-    exposures: int = 0
-    cold: int = 0
-    fallback: int = 0
-    latency: Mean = field(default_factory=Mean)
-    histogram: list[int] = field(default_factory=lambda: [0] * (len(EDGES_MS) - 1))
-    settled: int = 0
-    settled_here: int = 0
-    clicked: int = 0
-    played: int = 0
-    watched: Mean = field(default_factory=Mean)
-
-    def evidence(self) -> dict[str, Evidence]:
-        """By the names of `EVIDENCE`."""
-        return {
-            "play_rate": Rate(successes=self.played, trials=self.settled),
-            "click_rate": Rate(successes=self.clicked, trials=self.settled),
-            "watch_s": self.watched.moments,
-            "cold_rate": Rate(successes=self.cold, trials=self.exposures),
-            "fallback_rate": Rate(successes=self.fallback, trials=self.exposures),
-            "latency_mean_ms": self.latency.moments,
-            "latency_ms": Histogram(edges=EDGES_MS, counts=np.array(self.histogram)),
-        }
 
 
 class Tally:
@@ -194,10 +116,12 @@ class Tally:
         if cell not in self.cells:
             return False
         try:
+            side = self.sides[self.cells.index(cell)]
             name, member_id = str(message["exposure_id"]), str(message["member_id"])
             shown = Shown(
                 side=self.cells.index(cell),
                 time=int(message["time"]),
+                first=member_id not in side.members,
                 cold=message["answer"] == COLD_START,
                 fallback=message.get("fallback") is not None,
                 latency_ms=float(message["latency_ms"]),
@@ -207,14 +131,9 @@ class Tally:
         if name in self._pending or shown.time + self._settle_us <= self._until:
             return False
         self._pending[name] = shown
-        side = self.sides[shown.side]
         side.members.add(member_id)
-        side.exposures += 1
-        side.cold += shown.cold
-        side.fallback += shown.fallback
-        side.latency.add(shown.latency_ms)
-        place = int(np.searchsorted(EDGES_MS, shown.latency_ms, side="right")) - 1
-        side.histogram[min(max(place, 0), len(side.histogram) - 1)] += 1
+        for counts in side.counts(shown):
+            counts.meet(shown)
         for at, event in self._early.pop(name, ()):
             self._happened(shown, event, at)
         return True
@@ -246,11 +165,9 @@ class Tally:
                 continue
             del self._pending[name]
             side = self.sides[shown.side]
-            side.settled += 1
             side.settled_here += shown.time >= self.step_began
-            side.clicked += shown.clicked
-            side.played += shown.played
-            side.watched.add(sum(shown.watched_s.values()))
+            for counts in side.counts(shown):
+                counts.settle(shown)
             index = max(0, shown.time - self.start) // self.interval_us
             self._open.setdefault(index, ([], []))[shown.side].append(shown)
         for index in sorted(self._open):
@@ -287,7 +204,7 @@ class Tally:
         return {
             "cells": self.cells,
             "times": [self.start, self.interval_us, self._settle_us, self._until, self.step_began],
-            "sides": [{**asdict(side), "members": sorted(side.members)} for side in self.sides],
+            "sides": [side.to_json() for side in self.sides],
             "pending": {name: asdict(shown) for name, shown in self._pending.items()},
             "open": [
                 [index, [list(map(asdict, side)) for side in sides]] for index, sides in self._open.items()
@@ -303,7 +220,7 @@ class Tally:
         start, interval_us, settle_us, until, step_began = held["times"]
         tally = cls(tuple(held["cells"]), start=start, interval_us=interval_us, settle_us=settle_us)
         tally._until, tally.step_began = until, step_began
-        baseline, canary = (_side(side) for side in held["sides"])
+        baseline, canary = (Side.from_json(side) for side in held["sides"])
         tally.sides = (baseline, canary)
         tally._pending = {name: Shown(**shown) for name, shown in held["pending"].items()}
         for index, (left, right) in held["open"]:
@@ -330,11 +247,6 @@ def _interval(shown: list[Shown]) -> list[float]:
         float(np.quantile(latency, 0.95)),
         float(np.quantile(latency, 0.99)),
     ]
-
-
-def _side(held: Mapping[str, Any]) -> Side:
-    means = {name: Mean(**held[name]) for name in ("latency", "watched")}
-    return Side(**{**held, **means, "members": set(held["members"])})
 
 
 def _json(value: float) -> float | None:

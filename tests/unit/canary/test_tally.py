@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from matinee.canary.counts import EVIDENCE
 from matinee.canary.early import Moments, Rate
-from matinee.canary.tally import EVIDENCE, METRICS, Tally
+from matinee.canary.tally import METRICS, Tally
 from matinee.errors import InvalidInput
 
 CELLS = ("r1-baseline", "r1-canary")
@@ -76,7 +77,7 @@ def test_an_outcome_may_come_before_its_exposure_and_never_too_late() -> None:
     held.exposure(shown("b", 1))
     held.outcome(did("b", "play"), 7 * S)
     held.settle(8 * S)
-    assert held.sides[0].played == 1
+    assert held.sides[0].every.played == 1
 
 
 def test_an_exposure_sent_again_counts_once() -> None:
@@ -85,7 +86,21 @@ def test_an_exposure_sent_again_counts_once() -> None:
     assert not held.exposure(shown("a", 1))
     held.settle(7 * S)
     assert not held.exposure(shown("a", 1))
-    assert held.sides[0].exposures == 1
+    assert held.sides[0].every.exposures == 1
+
+
+def test_a_members_first_exposure_is_the_first_that_was_met_even_after_a_restart() -> None:
+    held = tally()
+    held.exposure(shown("a", 1, member_id="m"))
+    held = Tally.from_json(json.loads(json.dumps(held.to_json())))
+    held.exposure(shown("b", 2, member_id="m"))
+    held.exposure(shown("c", 2, member_id="n"))
+    held.outcome(did("b", "play"), 2 * S)
+    held.outcome(did("c", "play"), 2 * S)
+    held.settle(9 * S)
+    evidence = held.sides[0].evidence()
+    assert evidence["play_rate"] == Rate(successes=2, trials=3)
+    assert evidence["member.play_rate"] == Rate(successes=1, trials=2)
 
 
 def test_a_step_counts_its_own_exposures() -> None:
@@ -95,7 +110,7 @@ def test_a_step_counts_its_own_exposures() -> None:
     held.exposure(shown("b", 3))
     held.settle(20 * S)
     assert held.settled == (1, 0)
-    assert held.sides[0].settled == 2
+    assert held.sides[0].every.settled == 2
 
 
 def test_the_judge_gets_a_value_for_each_interval_that_is_settled() -> None:
