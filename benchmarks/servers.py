@@ -29,6 +29,9 @@ PROBE_S = 3.0
 STEPS = 3
 """Halvings of the interval that saturation lies in."""
 
+EQUAL = {"OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0"}
+"""Ray's workers have niceness 15 otherwise: beside anything else on the core they would hardly run."""
+
 Request = Mapping[str, str]
 """`method`, `target` and `body`."""
 
@@ -51,7 +54,7 @@ def server(
                 stderr=log,
                 start_new_session=True,
                 cwd=ROOT,
-                env={**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})},
+                env={**os.environ, **EQUAL, **(environment or {})},
             )
         try:
             yield _started(process, output, log)

@@ -56,6 +56,8 @@ class AccessLog:
     def flush(self) -> None:
         """Write what was added. A full disk loses lines, not requests."""
         lines, self._lines = self._lines, []
+        if not lines:
+            return
         try:
             os.write(self._file, b"".join(lines))
         except OSError:

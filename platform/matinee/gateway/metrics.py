@@ -6,20 +6,34 @@ import asyncio
 import inspect
 import logging
 import time
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import accumulate
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+import prometheus_client
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 BUCKETS_S = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
+_BOUNDS = (*map(str, BUCKETS_S), "+Inf")
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 
 PipelineText = Callable[[], str | Awaitable[str]]
 """Gives the pipeline's gauges as Prometheus text."""
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Times:
+    """How long the answers of a route took: their number by bucket, the last beyond all bounds; their sum."""
+
+    buckets: list[int] = field(default_factory=lambda: [0] * len(_BOUNDS))
+    seconds: float = 0.0
 
 
 class Metrics:
@@ -51,35 +65,25 @@ class Metrics:
         self._answers = answers
         self._hanging = hanging
         self._shadows = shadows
-        self._requests = Counter(
-            "matinee_requests", "Requests answered.", ("route", "method", "status"), registry=self._registry
-        )
-        self._seconds = Histogram(
-            "matinee_request_seconds",
-            "Time to answer inside the replica.",
-            ("route",),
-            buckets=BUCKETS_S,
-            registry=self._registry,
-        )
-        self._events = Counter(
+        self._requests: Counter[tuple[str, str, int]] = Counter()
+        self._times: dict[str, _Times] = {}
+        self._events = prometheus_client.Counter(
             "matinee_http_events",
             "Events posted, by what became of them.",
             ("result",),
             registry=self._registry,
         )
-        self._children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         ProcessCollector("matinee_api", registry=self._registry)
         self._registry.register(self)
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
-        """Count an answered request; a method nobody knows counts as "other"."""
-        key = (route, method if method in _METHODS else "other", status)
-        if key not in self._children:
-            counter = self._requests.labels(route, key[1], str(status))
-            self._children[key] = counter, self._seconds.labels(route)
-        counter, histogram = self._children[key]
-        counter.inc()
-        histogram.observe(seconds)
+        """Count an answered request; a method nobody knows counts as "other". Call it from one thread."""
+        self._requests[route, method if method in _METHODS else "other", status] += 1
+        times = self._times.get(route)
+        if times is None:
+            times = self._times[route] = _Times()
+        times.buckets[bisect_left(BUCKETS_S, seconds)] += 1
+        times.seconds += seconds
 
     def events(self, *, accepted: int, rejected: int) -> None:
         """Count posted events."""
@@ -87,7 +91,20 @@ class Metrics:
         self._events.labels("rejected").inc(rejected)
 
     def collect(self) -> Iterator[Metric]:
-        """Figures kept elsewhere, read at the scrape."""
+        """Figures kept here as plain numbers, and figures kept elsewhere, as of the scrape."""
+        requests = CounterMetricFamily(
+            "matinee_requests", "Requests answered.", labels=("route", "method", "status")
+        )
+        for (route, method, status), count in self._requests.items():
+            requests.add_metric((route, method, str(status)), count)
+        yield requests
+        seconds = HistogramMetricFamily(
+            "matinee_request_seconds", "Time to answer inside the replica.", labels=("route",)
+        )
+        for route, times in self._times.items():
+            cumulated = list(zip(_BOUNDS, accumulate(times.buckets), strict=True))
+            seconds.add_metric((route,), cumulated, times.seconds)
+        yield seconds
         sent, dropped = self._exposures()
         yield CounterMetricFamily("matinee_exposures_sent", "Exposures the broker took.", sent)
         yield CounterMetricFamily("matinee_exposures_dropped", "Exposures lost before the broker.", dropped)

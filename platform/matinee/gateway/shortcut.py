@@ -37,7 +37,7 @@ class Shortcut:
         held = None
         if scope["type"] == "http" and scope["method"] == "GET":
             held = self._surfaces.at_hand(asked(scope))
-        if held is None or any(name in _BODY for name, _ in scope["headers"]):
+        if held is None or not _BODY.isdisjoint(name for name, _ in scope["headers"]):
             await self._app(scope, receive, send)
             return
         scope["route"] = self._route

@@ -20,9 +20,11 @@ from matinee.serving.pages import HomeAnswer, HomeRequest
 from matinee.serving.versions import Plan
 
 MOST = 2_000
-"""Pages at hand; each has some 30 KB. Beyond them the one that was put here first goes."""
+"""Pages at hand; each has some 40 KB. Beyond them the one that was put here first goes."""
 INTERVAL_S = 0.25
 """How often the store is asked what was written."""
+CLOSE_S = 2.0
+"""How long its last answer is waited for at the end."""
 
 Written = Callable[[Collection[str], Mapping[str, Cursor]], tuple[Mapping[str, Cursor], set[str] | None]]
 """As `Recommender.written`."""
@@ -74,7 +76,7 @@ class AtHand:
         """End the thread."""
         self._closing.set()
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(CLOSE_S)
 
     def get(self, asked: Hashable, *, plan: Plan, now: int) -> Held | None:
         """The page that `asked` was answered with, where it may be given again."""
@@ -146,9 +148,10 @@ class AtHand:
                 cursors, found = self._written(members, cursors)
                 self.forget(members if found is None else found)
                 self._told_at, silent = began, False
-            except MatineeError as failure:
+            except Exception as failure:
                 if not silent:
-                    logger.warning("no page is at hand: %s", failure)
+                    known = isinstance(failure, MatineeError)
+                    logger.warning("no page is at hand: %s", failure, exc_info=not known)
                 silent = True
             with self._lock:
                 self._looking, self._looked = False, time.time_ns() // 1000

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 import orjson
 
 from matinee.errors import MatineeError, Unavailable
@@ -160,7 +161,8 @@ class ExposureLog:
 def message(answer: Shown, latency_ms: float) -> tuple[str, bytes]:
     """Key and JSON of an answer's exposure. Times in microseconds; an unknown feature is null.
 
-    `titles` are in columns, in the order of their positions from 0: a broker's work grows with the bytes.
+    `titles` are in columns, in the order of their positions from 0, and scores in the digits that a float32
+    has: a broker's work grows with the bytes.
     `rows` are those of a home page, each with the position of its first title and how many it has.
     """
     if isinstance(answer, HomeAnswer):
@@ -185,10 +187,7 @@ def _of_ranking(answer: Answer) -> dict[str, Any]:
         "cell": ranking.cell,
         "answer": ranking.answer,
         "made_at": answer.time if answer.made_at is None else answer.made_at,
-        "titles": {
-            "title_id": [candidate.title_id for candidate in ranking.candidates],
-            "score": [candidate.score for candidate in ranking.candidates],
-        },
+        "titles": _titles([(candidate.title_id, candidate.score) for candidate in ranking.candidates]),
         "shadow_of": answer.shadow_of,
     }
 
@@ -204,7 +203,7 @@ def _of_page(answer: HomeAnswer) -> dict[str, Any]:
         "cell": page.cell,
         "answer": page.answer,
         "made_at": page.made_at,
-        "titles": {name: [item[name] for item in shown] for name in ("title_id", "score")},
+        "titles": _titles([(item["title_id"], item["score"]) for item in shown]),
         "rows": [
             {
                 "kind": row["kind"],
@@ -215,6 +214,12 @@ def _of_page(answer: HomeAnswer) -> dict[str, Any]:
             for row in rows
         ],
     }
+
+
+def _titles(shown: Sequence[tuple[str, float]]) -> dict[str, Any]:
+    scores = np.array([score for _, score in shown], np.float32)
+    short = orjson.Fragment(orjson.dumps(scores, option=orjson.OPT_SERIALIZE_NUMPY))
+    return {"title_id": [title_id for title_id, _ in shown], "score": short}
 
 
 def _finite(features: Mapping[str, float]) -> dict[str, float | None]:

@@ -129,6 +129,14 @@ class RowsContract:
         _, found, whole = another.changed("v", keys, cursor)
         assert (list(found), whole) == ([b"c"], True)
 
+    def test_a_follower_may_begin_without_reading_anything(self, rows, another):
+        self.put(rows, "v", [(b"a", 1, 1), (b"b", 1, 1)])
+        cursor, found, whole = another.changed("v", [], None)
+        assert (found, whole) == ({}, True)
+        self.put(rows, "v", [(b"b", 2, 2)])
+        _, found, whole = another.changed("v", [b"a", b"b"], cursor)
+        assert (list(found), whole) == ([b"b"], False)
+
     def test_a_follower_misses_nothing_of_what_is_written_meanwhile(self, rows, another):
         keys = [f"k{i}".encode() for i in range(20)]
         held = {}

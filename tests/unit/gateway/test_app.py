@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlencode
 
+import numpy as np
 import pyarrow as pa
 import pytest
 import served_home
@@ -254,9 +255,9 @@ def test_an_answer_becomes_an_exposure(api: Any, home: Settings, bootstrap: str)
         sent = messages(home, bootstrap, home.kafka.exposures_topic)
         found = [message for message in sent if message["exposure_id"] == answer["request_id"]]
     (exposure,) = found
-    assert exposure["titles"] == {
-        name: [item[name] for item in answer["items"]] for name in ("title_id", "score")
-    }
+    assert exposure["titles"]["title_id"] == [item["title_id"] for item in answer["items"]]
+    told, scores = exposure["titles"]["score"], [item["score"] for item in answer["items"]]
+    assert np.array_equal(np.float32(told), np.float32(scores))
     assert [item["position"] for item in answer["items"]] == [0, 1, 2]
     assert exposure["surface"] == "row-2"
     assert exposure["features"]["affinity[Comedy]"] == 4.0

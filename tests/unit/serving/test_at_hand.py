@@ -190,3 +190,13 @@ def test_without_a_look_nothing_is_at_hand_and_nobody_is_asked(store: Store) -> 
     off.close()
     assert not off._pages
     assert not store.asked
+
+
+def test_a_defect_leaves_nothing_at_hand_and_the_thread_alive(
+    pages: AtHand, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    keep(pages, "/m")
+    store.batches.append(3)  # type: ignore[arg-type]
+    wait(lambda: "no page is at hand" in caplog.text)
+    assert "TypeError" in caplog.text
+    keep(pages, "/n", "n")
