@@ -150,6 +150,8 @@ class Serving(Section):
     """How long a kept page is shown again while its member does nothing; 0: never, it only stands in."""
     page_keep_s: float = Field(86_400.0, gt=0)
     """How long a page can stand in where no model answers."""
+    exact_titles: int = Field(50_000, ge=0)
+    """With more titles than this, a version's best ones are found by an index instead of a pass over all."""
     withdrawn: tuple[str, ...] = ()
     """Ids of titles that no answer shows; a JSON list in the environment."""
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
-from matinee.models.base import Query, Scores
+from matinee.models.base import Query
 from matinee.schema import Features
 
 MOST = 32
@@ -20,36 +21,43 @@ MOST = 32
 STUCK_S = 2.0
 """A request that has waited so long for a pass of others is scored alone."""
 
-Parts = Mapping[str, Scores]
-"""By part, float32 [m, titles]; they sum to the scores."""
+
+class Rows(Protocol):
+    """What a part says of m members: their scores, float32 [m, titles], or products."""
+
+    def __getitem__(self, row: int, /) -> Any:
+        """Of one member."""
+
+
+T = TypeVar("T", bound=Rows)
 
 
 @dataclass(kw_only=True)
-class _Waiting:
+class _Waiting(Generic[T]):
     """A request's query and, in the end, what became of it."""
 
     query: Query
     woken: threading.Event = field(default_factory=threading.Event)
-    parts: Parts | None = None
+    parts: Mapping[str, T] | None = None
     failure: BaseException | None = None
 
 
-class Batches:
+class Batches(Generic[T]):
     """Scores queries of one member each, those that wait together at once. Safe between threads.
 
     Args:
-        score: gives the parts of a query of up to `MOST` members.
+        score: gives what the parts say of a query of up to `MOST` members.
     """
 
-    def __init__(self, score: Callable[[Query], Parts]) -> None:
+    def __init__(self, score: Callable[[Query], Mapping[str, T]]) -> None:
         self._score = score
         self._lock = threading.Lock()
-        self._waiting: list[_Waiting] = []
+        self._waiting: list[_Waiting[T]] = []
         self._busy = False
 
-    def score(self, query: Query) -> Parts:
-        """The parts of a query of one member, float32 [titles] each; raises what the model raised."""
-        own = _Waiting(query=query)
+    def score(self, query: Query) -> Mapping[str, T]:
+        """By part, what it says of a query of one member; raises what the model raised."""
+        own: _Waiting[T] = _Waiting(query=query)
         with self._lock:
             self._waiting.append(own)
             if not self._busy:
@@ -81,7 +89,7 @@ class Batches:
             for each in [*batch, *following]:
                 each.woken.set()
 
-    def _answer(self, batch: Sequence[_Waiting]) -> None:
+    def _answer(self, batch: Sequence[_Waiting[T]]) -> None:
         try:
             parts = self._score(joined([each.query for each in batch]))
         except BaseException as failure:
@@ -119,5 +127,5 @@ def joined(queries: Sequence[Query]) -> Query:
     )
 
 
-def _row(parts: Parts, row: int) -> Parts:
+def _row(parts: Mapping[str, T], row: int) -> dict[str, T]:
     return {name: values[row] for name, values in parts.items()}

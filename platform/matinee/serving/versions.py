@@ -24,11 +24,13 @@ from matinee.config import Settings
 from matinee.errors import MatineeError, NotFound, Unavailable
 from matinee.models.base import Model, Query, Scores
 from matinee.models.bundle import Bundle, load_bundle
+from matinee.models.products import Product
 from matinee.registry.mlflow import CHAMPION, Registry
 from matinee.serving.batches import Batches
 from matinee.serving.columns import Columns
 from matinee.serving.place import Rules, place
 from matinee.serving.rank import Titles
+from matinee.serving.retrieval import Retriever, part_products
 from matinee.serving.splits import Splits
 
 POLL_S = 0.25
@@ -61,16 +63,18 @@ class Live:
         name: registered model and version, "recommender/3".
         bundle: the model with its catalogue.
         titles: the catalogue in columns.
+        exact_titles: with more titles than this the best ones are found by an index.
     """
 
     name: str
     bundle: Bundle
     titles: Titles
+    exact_titles: int = 50_000
 
     @cached_property
     def columns(self) -> Columns:
         """The titles as pages read them."""
-        return Columns(self.bundle, self.titles)
+        return Columns(self.bundle, self.titles, exact_titles=self.exact_titles)
 
     @cached_property
     def cold(self) -> Scores:
@@ -96,12 +100,27 @@ class Live:
         return _parts(self.bundle.name, self.bundle.model, query)
 
     @cached_property
-    def batches(self) -> Batches:
+    def retriever(self) -> Retriever | None:
+        """What finds the best of many titles; None: every title is scored, of few or by a model without
+        products."""
+        if len(self.titles) <= self.exact_titles:
+            return None
+        parts = part_products(self.bundle.name, self.bundle.model)
+        return None if parts is None else Retriever(parts, self.cold)
+
+    @cached_property
+    def batches(self) -> Batches[Scores]:
         """What requests ask the version through."""
         return Batches(self.ask)
 
     @cached_property
-    def batches_by_part(self) -> Mapping[str, Batches]:
+    def batched_products(self) -> Batches[Product]:
+        """What requests ask the version through that has a retriever."""
+        assert self.retriever is not None
+        return Batches(self.retriever.ask)
+
+    @cached_property
+    def batches_by_part(self) -> Mapping[str, Batches[Scores]]:
         """The same of the models inside it."""
         members: Mapping[str, Model] = getattr(self.bundle.model, "members", {})
         return {name: Batches(partial(_parts, name, model)) for name, model in members.items()}
@@ -164,6 +183,7 @@ class LiveVersions:
     def __init__(self, settings: Settings) -> None:
         self._model = settings.serving.model
         self._withdrawn = settings.serving.withdrawn
+        self._exact_titles = settings.serving.exact_titles
         self._splits = Splits(settings)
         self._registry = Registry(settings)
         self._failed: dict[str, float] = {}
@@ -262,7 +282,12 @@ class LiveVersions:
             return False
         if version not in self._loading:
             self._loading[version] = self._loader.submit(
-                load_live, self._registry, self._model, version, withdrawn=self._withdrawn
+                load_live,
+                self._registry,
+                self._model,
+                version,
+                withdrawn=self._withdrawn,
+                exact_titles=self._exact_titles,
             )
         if not (wait or self._loading[version].done()):
             return False
@@ -299,11 +324,19 @@ def _applied(wanted: Rules, old: Rules, loaded: Callable[[Iterable[str]], bool])
     return Rules(weights=weights, trial=trial, members=members, segments=segments, shadow=shadow)
 
 
-def load_live(registry: Registry, model: str, version: str, *, withdrawn: Collection[str] = ()) -> Live:
+def load_live(
+    registry: Registry,
+    model: str,
+    version: str,
+    *,
+    withdrawn: Collection[str] = (),
+    exact_titles: int = 50_000,
+) -> Live:
     """Load a registered version and let it score once, so that no member waits for a first time.
 
     Args:
         withdrawn: ids of titles that nobody is shown.
+        exact_titles: as in `Live`.
 
     Raises:
         NotFound: the registry has no such version.
@@ -315,8 +348,11 @@ def load_live(registry: Registry, model: str, version: str, *, withdrawn: Collec
         name=f"{model}/{found.version}",
         bundle=bundle,
         titles=Titles(bundle.catalogue, withdrawn=withdrawn),
+        exact_titles=exact_titles,
     )
     _ = live.cold, live.columns, live.parts, live.batches, live.batches_by_part
+    if live.retriever is not None:
+        _ = live.batched_products
     return live
 
 

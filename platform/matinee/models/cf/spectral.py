@@ -22,6 +22,7 @@ import itertools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -32,6 +33,7 @@ from torch import Tensor
 
 from matinee.models.cf.config import CfConfig
 from matinee.models.matrices import csr
+from matinee.models.products import Product
 
 Vectors = npt.NDArray[np.float32]
 
@@ -71,6 +73,27 @@ class Filter:
         linear = rows @ self.near
         scores[np.repeat(np.arange(len(scores)), np.diff(linear.indptr)), linear.indices] += linear.data
         return scores
+
+    def title_vectors(self) -> Vectors:
+        """`out`; what `product` needs beside is made ready."""
+        _ = self.leans
+        return self.out
+
+    @cached_property
+    def leans(self) -> Vectors:
+        """near times `out`, float32 [titles, k]."""
+        starts = range(0, len(self.out), PIECE)
+        pieces = [(csr(self.near[at : at + PIECE]) @ torch.from_numpy(self.out)).numpy() for at in starts]
+        return np.concatenate([np.zeros((0, self.out.shape[1]), np.float32), *pieces])
+
+    def product(self, rows: sparse.csr_matrix) -> Product:
+        """`score` as a product; what neighbours add is beside it."""
+        return Product(
+            vectors=rows @ self.into,
+            offset=np.zeros(rows.shape[0], np.float32),
+            extra=rows @ self.near,
+            lean=rows @ self.leans,
+        )
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """For saving."""
