@@ -50,7 +50,7 @@ class Columns:
     Args:
         bundle: the version's.
         titles: its catalogue.
-        exact_titles: of more titles, neighbours by embeddings are found by an index.
+        indexed: neighbours by embeddings are found by an index.
 
     Attributes:
         genre_names: g genres, in the order of `genres`' columns.
@@ -62,7 +62,7 @@ class Columns:
         alike_by: what `neighbours` goes by: "embeddings", "watches" or "content".
     """
 
-    def __init__(self, bundle: Bundle, titles: Titles, *, exact_titles: int = 50_000) -> None:
+    def __init__(self, bundle: Bundle, titles: Titles, *, indexed: bool = False) -> None:
         self.genre_names = list(titles.genres)
         has = np.array(list(titles.genres.values()), dtype=np.float32).reshape(-1, len(titles)).T
         self.has_genre: Mask = np.ascontiguousarray(has > 0)
@@ -73,7 +73,7 @@ class Columns:
         vectors = _embeddings(bundle)
         self.alike_by, self._alike = _alike(bundle, vectors)
         nearest = self._nearest
-        if vectors is not None and len(titles) > exact_titles:
+        if vectors is not None and indexed:
             nearest = _Near(vectors)
         self.neighbours: Callable[[int], Positions] = lru_cache(REMEMBERED)(nearest)
 

@@ -156,12 +156,14 @@ class Retrieved:
         return ordered(pool, self.at(pool))[:k]
 
     def _candidates(self, allowed: Mask, k: int) -> Positions:
-        """Titles that are allowed, among them the best: of the index's, and of those with something beside."""
+        """Titles that are allowed, the best among them: the index's, and those with most beside."""
         wanted = _wanted(k)
         found, coarse = self._index.largest(self._direction, wanted, allowed)
         more = (self._beside > 0) & allowed
         more[found] = False
         beside = np.flatnonzero(more)
+        if len(beside) > wanted:
+            beside = beside[np.argpartition(-self._beside[beside], wanted)[:wanted]]
         both = np.concatenate([found, beside])
         if len(both) <= wanted:
             return both

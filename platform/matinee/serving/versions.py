@@ -63,18 +63,23 @@ class Live:
         name: registered model and version, "recommender/3".
         bundle: the model with its catalogue.
         titles: the catalogue in columns.
-        exact_titles: with more titles than this the best ones are found by an index.
+        exact_titles: with more titles than this the best ones are found by an index; None: never.
     """
 
     name: str
     bundle: Bundle
     titles: Titles
-    exact_titles: int = 50_000
+    exact_titles: int | None = None
 
     @cached_property
     def columns(self) -> Columns:
         """The titles as pages read them."""
-        return Columns(self.bundle, self.titles, exact_titles=self.exact_titles)
+        return Columns(self.bundle, self.titles, indexed=self.large)
+
+    @property
+    def large(self) -> bool:
+        """There are too many titles to score each for every request."""
+        return self.exact_titles is not None and len(self.titles) > self.exact_titles
 
     @cached_property
     def cold(self) -> Scores:
@@ -103,7 +108,7 @@ class Live:
     def retriever(self) -> Retriever | None:
         """What finds the best of many titles; None: every title is scored, of few or by a model without
         products."""
-        if len(self.titles) <= self.exact_titles:
+        if not self.large:
             return None
         parts = part_products(self.bundle.name, self.bundle.model)
         return None if parts is None else Retriever(parts, self.cold)
@@ -330,7 +335,7 @@ def load_live(
     version: str,
     *,
     withdrawn: Collection[str] = (),
-    exact_titles: int = 50_000,
+    exact_titles: int | None = None,
 ) -> Live:
     """Load a registered version and let it score once, so that no member waits for a first time.
 
