@@ -228,7 +228,8 @@ def ways(retriever: Retriever, asked: list[Query]) -> dict[str, dict[str, float]
 
     Without what titles have beside the products.
     """
-    sketch, count = retriever.sketch.titles, int(1.25 * BEST)
+    sketch = retriever.sketch.titles
+    count = min(int(1.25 * BEST), len(sketch) - 1)
     products = [retriever.ask(query) for query in asked]
     vectors = [[each.vectors for each in found.values()] for found in products]
     directions = [retriever.sketch.turned(each) for each in vectors]

@@ -122,8 +122,9 @@ class Moments:
         mean = product.vectors @ self.mean
         variance = np.einsum("ij,ij->i", product.vectors @ self.covariance, product.vectors)
         if product.extra is not None and product.lean is not None:
-            beside = _row_sums(product.extra.data, product.extra.indptr) / self.titles
-            squares = _row_sums(np.square(product.extra.data), product.extra.indptr) / self.titles
+            rows = [values for _, values in product.extras()]
+            beside = np.array([values.sum() for values in rows], np.float32) / self.titles
+            squares = np.array([values @ values for values in rows], np.float32) / self.titles
             along = np.einsum("ij,ij->i", product.lean, product.vectors) / self.titles
             variance += 2 * (along - mean * beside) + squares - np.square(beside)
             mean = mean + beside
@@ -139,9 +140,3 @@ def silent(members: int, width: int) -> Product:
 
 def _beside(one: sparse.csr_matrix, other: sparse.csr_matrix | None) -> sparse.csr_matrix:
     return one if other is None else sparse.csr_matrix(one + other)
-
-
-def _row_sums(data: Vectors, bounds: npt.NDArray[np.int32]) -> Vectors:
-    sums = np.concatenate([[0.0], np.cumsum(data, dtype=np.float64)])
-    found: Vectors = (sums[bounds[1:]] - sums[bounds[:-1]]).astype(np.float32)
-    return found
