@@ -59,6 +59,7 @@ class Columns:
         has_genre: bool [t, g].
         heads: JSON of each title as an item of a row begins, up to its place.
         released: int32 [t]: days since the epoch; `UNKNOWN_DAY` where unknown.
+        latest: positions of the titles whose day is known, the last one first.
         alike_by: what `neighbours` goes by: "embeddings", "watches" or "content".
     """
 
@@ -69,6 +70,8 @@ class Columns:
         self.genres: Vectors = np.ascontiguousarray(has / np.maximum(np.linalg.norm(has, axis=1), 1)[:, None])
         days = bundle.catalogue.table["release_date"].cast(pa.int32())
         self.released = pc.fill_null(days, UNKNOWN_DAY).to_numpy().astype(np.int32)
+        dated = np.flatnonzero(self.released > UNKNOWN_DAY)
+        self.latest: Positions = dated[np.argsort(-self.released[dated], kind="stable")]
         self.heads = [_head(*each) for each in zip(titles.ids, titles.names, strict=True)]
         vectors = _embeddings(bundle)
         self.alike_by, self._alike = _alike(bundle, vectors)

@@ -5,13 +5,14 @@ A page is composed from scores that are there already: one pass of the model ser
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-from matinee.serving.columns import UNKNOWN_DAY, Columns
+from matinee.serving.columns import Columns
 from matinee.serving.rank import Mask, top_k
 from matinee.serving.scores import TitleScores
 
@@ -238,8 +239,11 @@ def _recent(watched: npt.NDArray[np.int32], allowed: Mask, most: int) -> list[in
 def _newest(columns: Columns, free: Mask, today: int) -> Positions:
     """The titles released last, of those that are free: `NEWEST` of the catalogue, or a row's least."""
     count = max(LEAST, int(NEWEST * len(free)))
-    known = free & (columns.released > UNKNOWN_DAY) & (columns.released <= today)
-    return top_k(columns.released, known, count)
+    latest, released = columns.latest, columns.released
+    out = latest[bisect_left(latest, -today, key=lambda position: -int(released[position])) :]
+    first = out[: 2 * count]
+    found = first[free[first]][:count]
+    return found if len(found) == count else out[free[out]][:count]
 
 
 def _genres(

@@ -121,9 +121,11 @@ class Retrieved:
         count = len(self._coarse)
         self._held = np.full(count, np.nan, np.float32)
         self._beside = np.zeros(count, np.float32)
+        self._places = np.zeros(0, np.intp)
         for product in products.values():
             for places, values in product.extras():
                 self._beside[places] += values
+                self._places = np.union1d(self._places, places) if len(self._places) else places
 
     def at(self, positions: Positions) -> Values:
         """As `TitleScores`."""
@@ -139,12 +141,9 @@ class Retrieved:
 
     def best(self, allowed: Mask, k: int) -> Positions:
         """As `TitleScores`, but for what the index misses."""
-        open_ = np.flatnonzero(allowed)
-        if len(open_) <= max(FEW, k):
-            return ordered(open_, self.at(open_))[:k]
-        found = self._candidates(allowed, k)
-        if len(found) < k:
-            found = open_
+        found = self._candidates(allowed, k) if np.count_nonzero(allowed) > max(FEW, k) else None
+        if found is None or len(found) < k:
+            found = np.flatnonzero(allowed)
         return ordered(found, self.at(found))[:k]
 
     def ranked(self, pool: Positions, k: int) -> Positions:
@@ -159,9 +158,9 @@ class Retrieved:
         """Titles that are allowed, the best among them: the index's, and those with most beside."""
         wanted = _wanted(k)
         found, coarse = self._index.largest(self._direction, wanted, allowed)
-        more = (self._beside > 0) & allowed
+        more = allowed.copy()
         more[found] = False
-        beside = np.flatnonzero(more)
+        beside = self._places[more[self._places]]
         if len(beside) > wanted:
             beside = beside[np.argpartition(-self._beside[beside], wanted)[:wanted]]
         both = np.concatenate([found, beside])

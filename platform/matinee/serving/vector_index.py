@@ -15,7 +15,7 @@ import numpy.typing as npt
 Vectors = npt.NDArray[np.float32]
 Positions = npt.NDArray[np.intp]
 
-SCANNED = 250_000
+SCANNED = 50_000
 """So many vectors are passed over in about the time that looking into cells takes, and none is missed."""
 LOOKED_INTO = 0.25
 """Share of the cells that a query looks into where every vector is allowed."""

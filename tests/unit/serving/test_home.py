@@ -237,3 +237,12 @@ def test_alike_by_watches_and_by_embeddings() -> None:
     by_vectors = Columns(bundle, titles)
     assert by_vectors.alike_by == "embeddings"
     assert by_vectors.similarity(3)[3] == 1
+
+
+@given(st.lists(st.integers(0, 299), max_size=300), st.integers(TODAY - 310, TODAY))
+def test_the_newest_are_the_latest_releases_that_are_free(taken: list[int], today: int) -> None:
+    free = np.ones(300, dtype=bool)
+    free[taken] = False
+    out = free & (COLUMNS.released <= today)
+    expected = sorted(np.flatnonzero(out), key=lambda position: (-COLUMNS.released[position], position))[:15]
+    assert home._newest(COLUMNS, free, today).tolist() == expected
