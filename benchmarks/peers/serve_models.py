@@ -13,6 +13,7 @@ from matinee.registry.mlflow import CHAMPION, Registry
 from matinee.serving import recommender, versions
 from matinee.serving.pages import HomeRequest, again, page_of
 from matinee.serving.recommender import Known, Scored
+from matinee.serving.scores import EveryTitle
 from matinee.serving.titles import TitleFeatures
 from matinee.serving.trends import Trends
 
@@ -54,7 +55,7 @@ class Pages:
     def page(self, known: Known, parts: Mapping[str, Scores]) -> bytes:
         """The page of parts, float32 [titles] each, as JSON."""
         scores: Scores = np.sum(list(parts.values()), axis=0, dtype=np.float32)
-        found = Scored(known=known, scores=scores, parts=parts)
+        found = Scored(known=known, scores=EveryTitle(values=scores, parts=parts))
         return again(page_of(HomeRequest(member_id=known.member_id), found, self._trends), known).json()
 
     def parts(self, query: Query) -> Mapping[str, Scores]:

@@ -153,6 +153,8 @@ class Serving(Section):
     were written. 0: they never are; each request reads its member's features."""
     page_keep_s: float = Field(86_400.0, gt=0)
     """How long a page can stand in where no model answers."""
+    exact_titles: int = Field(50_000, ge=0)
+    """With more titles than this, a version's best ones are found by an index instead of a pass over all."""
 
 
 class Auth(Section):

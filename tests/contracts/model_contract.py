@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import ClassVar
@@ -10,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from matinee.models.base import Model, Query, TrainingSet
+from matinee.models.base import Factored, Model, Query, TrainingSet
+from matinee.models.products import Moments
 from matinee.schema import CATALOGUE_SCHEMA, Catalogue, Features, Interactions
 
 HOUR = 3_600_000_000
@@ -212,6 +214,26 @@ class ModelContract:
             now=np.array([START + HOUR], dtype=np.int64),
         )
         assert np.isfinite(self.fitted().score(long)).all()
+
+    def test_products_are_the_signals_of_any_titles(self) -> None:
+        model = self.fitted()
+        if not isinstance(model, Factored) or (titles := model.title_vectors()) is None:
+            pytest.skip("its signals are no products with title vectors")
+        data = training_set()
+        later = data.interactions.time.max() + 9 * DAY
+        nobody = unknown(2, now=later)
+        known = replace(query(data, members=5), now=np.full(5, later))
+        some = np.array([7, 0, TITLES - 1, 7])
+        for asked in (known, replace(known, member_features=None), nobody):
+            signals, products = model.signals(asked), model.products(asked)
+            assert products is not None
+            assert list(products) == list(signals)
+            for name, product in products.items():
+                np.testing.assert_allclose(product.at(titles, some), signals[name][:, some], atol=1e-4)
+                if product.extra is not None:
+                    np.testing.assert_allclose(product.lean, product.extra @ titles, atol=1e-4)
+        assert titles.dtype == np.float32
+        assert Moments.of(titles).mean.shape == (titles.shape[1],)
 
     def test_same_seed_gives_the_same_scores(self) -> None:
         again = self.build()

@@ -11,11 +11,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
+from matinee.models.products import Product
 from matinee.models.space import Space
 from matinee.schema import Catalogue, Features, Interactions, Outcomes
 
@@ -143,6 +144,20 @@ class Model(ABC):
     @abstractmethod
     def load(cls, folder: Path) -> Self:
         """Read what `save` wrote; scores are equal to the saved model's."""
+
+
+@runtime_checkable
+class Factored(Protocol):
+    """A model whose signals are products with title vectors, so that an index can find its best titles."""
+
+    def title_vectors(self) -> Scores | None:
+        """Of all titles, float32 [titles, d], not to be written to; None: as it was fitted it has none.
+
+        It may take seconds: called once, before the first `products`.
+        """
+
+    def products(self, query: Query) -> Mapping[str, Product] | None:
+        """The signals of `signals`, of the same names and values; None: not of this query."""
 
 
 @dataclass(frozen=True, kw_only=True)

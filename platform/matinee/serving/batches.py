@@ -10,10 +10,11 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
-from matinee.models.base import Query, Scores
+from matinee.models.base import Query
 from matinee.schema import Features
 
 MOST = 32
@@ -21,12 +22,19 @@ MOST = 32
 STUCK_S = 2.0
 """A request that has waited so long waits for no pass of others any more; longer than a pass may take."""
 
-Parts = Mapping[str, Scores]
-"""By part, float32 [m, titles]; they sum to the scores."""
+
+class Rows(Protocol):
+    """What a part says of m members: their scores, float32 [m, titles], or products."""
+
+    def __getitem__(self, row: int, /) -> Any:
+        """Of one member."""
+
+
+T = TypeVar("T", bound=Rows)
 
 
 @dataclass(kw_only=True)
-class _Waiting:
+class _Waiting(Generic[T]):
     """A request's query and, in the end, what became of it.
 
     Args:
@@ -36,26 +44,26 @@ class _Waiting:
     query: Query
     since: float = field(default_factory=time.monotonic)
     woken: threading.Event = field(default_factory=threading.Event)
-    parts: Parts | None = None
+    parts: Mapping[str, T] | None = None
     failure: BaseException | None = None
 
 
-class Batches:
+class Batches(Generic[T]):
     """Scores queries of one member each, those that wait together at once. Safe between threads.
 
     Args:
-        score: gives the parts of a query of up to `MOST` members.
+        score: gives what the parts say of a query of up to `MOST` members.
     """
 
-    def __init__(self, score: Callable[[Query], Parts]) -> None:
+    def __init__(self, score: Callable[[Query], Mapping[str, T]]) -> None:
         self._score = score
         self._lock = threading.Lock()
-        self._waiting: list[_Waiting] = []
-        self._leader: _Waiting | None = None
+        self._waiting: list[_Waiting[T]] = []
+        self._leader: _Waiting[T] | None = None
 
-    def score(self, query: Query) -> Parts:
-        """The parts of a query of one member, float32 [titles] each; raises what the model raised."""
-        own = _Waiting(query=query)
+    def score(self, query: Query) -> Mapping[str, T]:
+        """By part, what it says of a query of one member; raises what the model raised."""
+        own: _Waiting[T] = _Waiting(query=query)
         with self._lock:
             self._waiting.append(own)
             if self._leader is None:
@@ -70,19 +78,19 @@ class Batches:
         assert own.parts is not None
         return own.parts
 
-    def _lead_with(self, one: _Waiting) -> None:
+    def _lead_with(self, one: _Waiting[T]) -> None:
         """Make a request that waits the leader of the next pass; the caller holds the lock."""
         self._leader = one
         one.woken.set()
 
-    def _may_wait(self, own: _Waiting) -> bool:
+    def _may_wait(self, own: _Waiting[T]) -> bool:
         """Whether a request that waited long will be woken; it leads now where another's pass is stuck."""
         with self._lock:
             if own in self._waiting and not own.woken.is_set():
                 self._lead_with(own)
             return own.woken.is_set() or time.monotonic() < own.since + STUCK_S
 
-    def _lead(self, own: _Waiting) -> None:
+    def _lead(self, own: _Waiting[T]) -> None:
         """Score what waits, then wake the next to do so, unless another has taken over meanwhile."""
         with self._lock:
             others = [each for each in self._waiting if each is not own]
@@ -100,7 +108,7 @@ class Batches:
                     if self._waiting:
                         self._lead_with(self._waiting[0])
 
-    def _answer(self, batch: Sequence[_Waiting]) -> None:
+    def _answer(self, batch: Sequence[_Waiting[T]]) -> None:
         try:
             parts = self._score(joined([each.query for each in batch]))
         except BaseException as failure:
@@ -138,5 +146,5 @@ def joined(queries: Sequence[Query]) -> Query:
     )
 
 
-def _row(parts: Parts, row: int) -> Parts:
+def _row(parts: Mapping[str, T], row: int) -> dict[str, T]:
     return {name: values[row] for name, values in parts.items()}

@@ -5,6 +5,7 @@ A page is composed from scores that are there already: one pass of the model ser
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -12,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from matinee.serving.availability import Mask
-from matinee.serving.columns import UNKNOWN_DAY, Columns
+from matinee.serving.columns import Columns
 from matinee.serving.rank import top_k
+from matinee.serving.scores import TitleScores
 
 Positions = npt.NDArray[np.intp]
 
@@ -94,7 +96,7 @@ class Row:
 
 
 def compose(
-    scores: npt.NDArray[np.float32],
+    scores: TitleScores,
     allowed: Mask,
     member: Member,
     columns: Columns,
@@ -109,7 +111,7 @@ def compose(
     more genres where there is room. A row takes from what the rows above left.
 
     Args:
-        scores: float32 [t], finite.
+        scores: of the t titles.
         allowed: bool [t]: what rules let this profile see. A row is because of such a title only.
         columns: of the same titles.
         today: days since the epoch; later releases are not new yet.
@@ -121,19 +123,19 @@ def compose(
         page.add(CONTINUE, np.array(begun, dtype=np.intp))
     page.free[member.watched] = False
     page.free[begun] = False
-    best = top_k(scores, page.free, BEST)
+    best = scores.best(page.free, BEST)
     page.fill(TOP, best)
     for position in _recent(member.watched, allowed, layout.because):
         near = columns.neighbours(position)
         near = near[page.free[near]][: ALIKE * layout.per_row]
-        page.fill(BECAUSE, page.ranked(near), because=position)
+        page.fill(BECAUSE, near, because=position, ranked=False)
     last = [(NEW, _newest(columns, page.free, today))]
     if trend is not None:
         last.append((TRENDING, top_k(trend, page.free & (trend > 0), POOL * layout.per_row)))
-    genres = _genres(scores, best, member.affinity, columns, layout)
+    genres = _genres(scores.at(best), best, member.affinity, columns, layout)
     page.fill_genres(genres, layout.rows - len(last))
     for kind, pool in last:
-        page.fill(kind, page.ranked(pool))
+        page.fill(kind, pool, ranked=False)
     page.fill_genres(genres, layout.rows)
     return page.rows[: layout.rows]
 
@@ -141,28 +143,33 @@ def compose(
 class _Page:
     """Rows so far, and the titles left for others."""
 
-    def __init__(
-        self, scores: npt.NDArray[np.float32], allowed: Mask, columns: Columns, layout: Layout
-    ) -> None:
+    def __init__(self, scores: TitleScores, allowed: Mask, columns: Columns, layout: Layout) -> None:
         self.rows: list[Row] = []
         self.free = allowed.copy()
         self._scores = scores
         self._genres = columns.genres
         self._layout = layout
 
-    def ranked(self, pool: Positions) -> Positions:
-        """Positions by score; ties go to the lower one."""
-        return pool[np.lexsort((pool, -self._scores[pool]))]
-
     def fill(
-        self, kind: str, ranked: Positions, *, because: int | None = None, genre: str | None = None
+        self,
+        kind: str,
+        pool: Positions,
+        *,
+        because: int | None = None,
+        genre: str | None = None,
+        ranked: bool = True,
     ) -> None:
-        """Add a row from ranked titles, where enough of them are free."""
+        """Add a row from titles, where enough of them are free.
+
+        Args:
+            ranked: they come by their scores already.
+        """
         size = self._layout.per_row
-        pool = ranked[self.free[ranked]][: POOL * size]
+        pool = pool[self.free[pool]]
+        pool = pool[: POOL * size] if ranked else self._scores.ranked(pool, POOL * size)
         if len(pool) < min(LEAST, size):
             return
-        chosen = diversified(self._scores[pool], self._genres[pool], size, self._layout.diversity)
+        chosen = diversified(self._scores.at(pool), self._genres[pool], size, self._layout.diversity)
         self.add(kind, pool[chosen], because=because, genre=genre)
 
     def fill_genres(self, genres: Iterator[tuple[str, Positions]], most: int) -> None:
@@ -233,12 +240,15 @@ def _recent(watched: npt.NDArray[np.int32], allowed: Mask, most: int) -> list[in
 def _newest(columns: Columns, free: Mask, today: int) -> Positions:
     """The titles released last, of those that are free: `NEWEST` of the catalogue, or a row's least."""
     count = max(LEAST, int(NEWEST * len(free)))
-    known = free & (columns.released > UNKNOWN_DAY) & (columns.released <= today)
-    return top_k(columns.released, known, count)
+    latest, released = columns.latest, columns.released
+    out = latest[bisect_left(latest, -today, key=lambda position: -int(released[position])) :]
+    first = out[: 2 * count]
+    found = first[free[first]][:count]
+    return found if len(found) == count else out[free[out]][:count]
 
 
 def _genres(
-    scores: npt.NDArray[np.float32],
+    held: npt.NDArray[np.float32],
     best: Positions,
     affinity: Mapping[str, float],
     columns: Columns,
@@ -248,10 +258,12 @@ def _genres(
 
     A genre promises its share of the member's affinity times the quality of its row: the mean of its best
     titles' scores, from 0 for the last of `best` to 1 for the first.
+
+    Args:
+        held: scores of `best`, falling.
     """
     if not len(best):
         return
-    held = scores[best]
     quality = (held - held[-1]) / max(float(held[0] - held[-1]), 1e-9)
     has = columns.has_genre[best]
     first = has & (has.cumsum(axis=0, dtype=np.int32) <= layout.per_row)

@@ -169,7 +169,7 @@ def _rows(rows: Sequence[Row], version: Live, scored: Scored) -> bytes:
     for row in rows:
         title, text = _words(row, names)
         items = []
-        for at, score in zip(row.titles.tolist(), scored.scores[row.titles].tolist(), strict=True):
+        for at, score in zip(row.titles.tolist(), scored.scores.at(row.titles).tolist(), strict=True):
             items.append(f'{heads[at]}{place},"score":{score!r}}}')
             place += 1
         head = orjson.dumps(

@@ -115,13 +115,13 @@ def candidates(
     scores: npt.NDArray[np.float32],
     parts: Mapping[str, npt.NDArray[np.float32]],
 ) -> list[Candidate]:
-    """The titles at `order` with their score and what each part, float32 [t], added to it."""
-    shares = {name: values[order].tolist() for name, values in parts.items()}
+    """The titles at `order`, n of them, with their score and what each part added to it, float32 [n]."""
+    shares = {name: values.tolist() for name, values in parts.items()}
     return [
         Candidate(
             title_id=titles.ids[position],
             score=score,
             contributions={name: values[place] for name, values in shares.items()},
         )
-        for place, (position, score) in enumerate(zip(order.tolist(), scores[order].tolist(), strict=True))
+        for place, (position, score) in enumerate(zip(order.tolist(), scores.tolist(), strict=True))
     ]

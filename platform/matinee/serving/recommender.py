@@ -24,6 +24,7 @@ from matinee.serving.batches import Batches, joined
 from matinee.serving.place import NEW, asks_features
 from matinee.serving.rank import Filters
 from matinee.serving.request_ids import new_request_id
+from matinee.serving.scores import EveryTitle, TitleScores
 from matinee.serving.served import ServedLog
 from matinee.serving.shadow import Shadows
 from matinee.serving.titles import TitleFeatures
@@ -110,17 +111,14 @@ class Known:
 
 @dataclass(frozen=True, kw_only=True)
 class Scored:
-    """A member with every title's score, from which any page of theirs is made.
+    """A member with the scores of titles, from which any page of theirs is made.
 
     Args:
-        scores: float32 [titles].
-        parts: what they are the sum of, each float32 [titles].
         fallback: what stood in for the version's own scores; None: nothing.
     """
 
     known: Known
-    scores: npt.NDArray[np.float32]
-    parts: Mapping[str, npt.NDArray[np.float32]]
+    scores: TitleScores
     fallback: str | None = None
 
 
@@ -337,16 +335,28 @@ class Recommender:
 
 
 def scored(known: Known) -> Scored:
-    """Ask the version: one pass of its model over its titles, with those who ask at the same time."""
+    """Ask the version, with those who ask at the same time: its index, or one pass over its titles."""
+    retriever = known.version.retriever
+    if retriever is not None and (products := known.version.batched_products.score(known.query)):
+        return Scored(known=known, scores=retriever.found(products))
     return _scored(known, known.version.batches, None)
 
 
 def scored_all(known: Sequence[Known]) -> list[Scored]:
     """Ask one version about many members at once; they are all of it, at least one."""
-    parts = known[0].version.ask(joined([each.query for each in known]))
-    scores: Scores = np.sum(list(parts.values()), axis=0, dtype=np.float32)
+    version, query = known[0].version, joined([each.query for each in known])
+    retriever = version.retriever
+    if retriever is not None and (products := retriever.ask(query)):
+        return [
+            Scored(
+                known=each,
+                scores=retriever.found({name: product[row] for name, product in products.items()}),
+            )
+            for row, each in enumerate(known)
+        ]
+    parts = version.ask(query)
     return [
-        Scored(known=each, scores=scores[row], parts={name: part[row] for name, part in parts.items()})
+        Scored(known=each, scores=_summed({name: part[row] for name, part in parts.items()}))
         for row, each in enumerate(known)
     ]
 
@@ -362,7 +372,8 @@ def finish(request: Request, scored: Scored) -> Answer:
     mask = titles.allowed(request.filters, known.time)
     if request.filters.exclude_watched:
         mask[known.watched] = False
-    order = rank.top_k(scored.scores, mask, request.k)
+    scores = scored.scores
+    order = scores.best(mask, request.k)
     ranking = Ranking(
         request_id=known.request_id,
         member_id=known.member_id,
@@ -370,7 +381,7 @@ def finish(request: Request, scored: Scored) -> Answer:
         model_version=known.version.name,
         cell=known.cell,
         answer=COLD if known.reason else PERSONAL,
-        candidates=rank.candidates(titles, order, scored.scores, scored.parts),
+        candidates=rank.candidates(titles, order, scores.at(order), scores.parts_at(order)),
     )
     return Answer(
         ranking=ranking,
@@ -383,10 +394,13 @@ def finish(request: Request, scored: Scored) -> Answer:
     )
 
 
-def _scored(known: Known, batches: Batches, fallback: str | None) -> Scored:
-    parts = batches.score(known.query)
-    scores: Scores = np.sum(list(parts.values()), axis=0, dtype=np.float32)
-    return Scored(known=known, scores=scores, parts=parts, fallback=fallback)
+def _scored(known: Known, batches: Batches[Scores], fallback: str | None) -> Scored:
+    return Scored(known=known, scores=_summed(batches.score(known.query)), fallback=fallback)
+
+
+def _summed(parts: Mapping[str, Scores]) -> EveryTitle:
+    """The scores that parts, float32 [titles] each, sum to."""
+    return EveryTitle(values=np.sum(list(parts.values()), axis=0, dtype=np.float32), parts=parts)
 
 
 def _query(

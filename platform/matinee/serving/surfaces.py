@@ -28,6 +28,7 @@ from matinee.serving.recommender import (
     scored_by,
 )
 from matinee.serving.request_ids import new_request_id
+from matinee.serving.scores import EveryTitle
 from matinee.serving.similar import Similar, SimilarRequest, titles_like
 from matinee.serving.versions import Live
 
@@ -289,8 +290,8 @@ class Surfaces:
         def popular(rung: Rung[T]) -> T:
             found = known(rung)
             found = replace(found, reason=found.reason or MODEL_UNAVAILABLE)
-            cold = version.cold
-            return made(Scored(known=found, scores=cold, parts={POPULAR: cold}, fallback=POPULAR))
+            scores = EveryTitle(values=version.cold, parts={POPULAR: version.cold})
+            return made(Scored(known=found, scores=scores, fallback=POPULAR))
 
         return [
             Rung(

@@ -24,6 +24,7 @@ from matinee.config import Settings
 from matinee.errors import MatineeError, NotFound, Unavailable
 from matinee.models.base import Model, Query, Scores
 from matinee.models.bundle import Bundle, load_bundle
+from matinee.models.products import Product
 from matinee.registry.mlflow import CHAMPION, Registry
 from matinee.serving.availability import ANYTHING, Listed
 from matinee.serving.batches import Batches
@@ -31,6 +32,7 @@ from matinee.serving.columns import Columns
 from matinee.serving.licences import Licences
 from matinee.serving.place import Rules, place
 from matinee.serving.rank import Titles
+from matinee.serving.retrieval import Retriever, part_products
 from matinee.serving.splits import Splits
 
 POLL_S = 0.25
@@ -63,16 +65,23 @@ class Live:
         name: registered model and version, "recommender/3".
         bundle: the model with its catalogue.
         titles: the catalogue in columns.
+        exact_titles: with more titles than this the best ones are found by an index; None: never.
     """
 
     name: str
     bundle: Bundle
     titles: Titles
+    exact_titles: int | None = None
 
     @cached_property
     def columns(self) -> Columns:
         """The titles as pages read them."""
-        return Columns(self.bundle, self.titles)
+        return Columns(self.bundle, self.titles, indexed=self.large)
+
+    @property
+    def large(self) -> bool:
+        """There are too many titles to score each for every request."""
+        return self.exact_titles is not None and len(self.titles) > self.exact_titles
 
     @cached_property
     def cold(self) -> Scores:
@@ -98,12 +107,27 @@ class Live:
         return _parts(self.bundle.name, self.bundle.model, query)
 
     @cached_property
-    def batches(self) -> Batches:
+    def retriever(self) -> Retriever | None:
+        """What finds the best of many titles; None: every title is scored, of few or by a model without
+        products."""
+        if not self.large:
+            return None
+        parts = part_products(self.bundle.name, self.bundle.model)
+        return None if parts is None else Retriever(parts, self.cold)
+
+    @cached_property
+    def batches(self) -> Batches[Scores]:
         """What requests ask the version through."""
         return Batches(self.ask)
 
     @cached_property
-    def batches_by_part(self) -> Mapping[str, Batches]:
+    def batched_products(self) -> Batches[Product]:
+        """What requests ask the version through that has a retriever."""
+        assert self.retriever is not None
+        return Batches(self.retriever.ask)
+
+    @cached_property
+    def batches_by_part(self) -> Mapping[str, Batches[Scores]]:
         """The same of the models inside it."""
         members: Mapping[str, Model] = getattr(self.bundle.model, "members", {})
         return {name: Batches(partial(_parts, name, model)) for name, model in members.items()}
@@ -165,6 +189,7 @@ class LiveVersions:
 
     def __init__(self, settings: Settings) -> None:
         self._model = settings.serving.model
+        self._exact_titles = settings.serving.exact_titles
         self._splits = Splits(settings)
         self._licences = Licences(settings)
         self._listed = ANYTHING
@@ -269,7 +294,12 @@ class LiveVersions:
             return False
         if version not in self._loading:
             self._loading[version] = self._loader.submit(
-                load_live, self._registry, self._model, version, lambda: self._listed
+                load_live,
+                self._registry,
+                self._model,
+                version,
+                listed=lambda: self._listed,
+                exact_titles=self._exact_titles,
             )
         if not (wait or self._loading[version].done()):
             return False
@@ -307,12 +337,18 @@ def _applied(wanted: Rules, old: Rules, loaded: Callable[[Iterable[str]], bool])
 
 
 def load_live(
-    registry: Registry, model: str, version: str, listed: Callable[[], Listed] = lambda: ANYTHING
+    registry: Registry,
+    model: str,
+    version: str,
+    *,
+    listed: Callable[[], Listed] = lambda: ANYTHING,
+    exact_titles: int | None = None,
 ) -> Live:
     """Load a registered version and let it score once, so that no member waits for a first time.
 
     Args:
         listed: as in `rank.Titles`.
+        exact_titles: as in `Live`.
 
     Raises:
         NotFound: the registry has no such version.
@@ -324,8 +360,11 @@ def load_live(
         name=f"{model}/{found.version}",
         bundle=bundle,
         titles=Titles(bundle.catalogue, listed),
+        exact_titles=exact_titles,
     )
     _ = live.cold, live.columns, live.parts, live.batches, live.batches_by_part
+    if live.retriever is not None:
+        _ = live.batched_products
     return live
 
 

@@ -208,3 +208,13 @@ def test_watches_that_tell_when_to_stop_teach_the_heads_nothing(monkeypatch: pyt
     assert len(kept) < len(data.interactions)
     assert len(told) > 0
     assert (told.ended <= last[told.member]).all()
+
+
+def test_heads_are_products_with_title_vectors() -> None:
+    model, query = fitted(), asked()
+    signals, products, titles = model.signals(query), model.products(query), model.title_vectors()
+    assert list(products) == list(signals)
+    assert len(products) > 1
+    some = np.array([3, 1, 1])
+    for name, product in products.items():
+        np.testing.assert_allclose(product.at(titles, some), signals[name][:, some], atol=1e-4)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -171,3 +172,56 @@ def test_describe_names_every_segment_and_signal() -> None:
     described = ensemble.describe()
     assert list(described) == list(SEGMENTS)
     assert set(described["cold"]) == {"popularity.all", "popularity.trend"}
+
+
+def asked_later() -> Query:
+    """The members and one nobody knows, days after the last watch."""
+    asked = query(training_set(), members=6)
+    return Query(
+        histories=[*asked.histories, np.zeros(0, np.int32)],
+        times=[*asked.times, np.zeros(0, np.int64)],
+        now=np.full(7, asked.now.max() + 9 * DAY),
+    )
+
+
+def factored(method: str) -> Ensemble:
+    specs = discover()
+    inner = {name: specs[name].model(specs[name].presets["test"]) for name in ("popularity", "gnn")}
+    inner["cf"] = specs["cf"].model(replace(specs["cf"].presets["test"], method=method))
+    ensemble = Ensemble(EnsembleConfig()).with_members(inner)
+    ensemble.fit(training_set(), seed=0)
+    return ensemble
+
+
+@pytest.mark.parametrize("method", ["spectral", "ials"])
+def test_parts_as_products_are_the_parts(method: str) -> None:
+    ensemble, asked = factored(method), asked_later()
+    # Every signal is heard, each by another weight.
+    ensemble._weights = np.linspace(0.1, 1, ensemble._weights.size).reshape(ensemble._weights.shape)
+    parts = ensemble.factored_parts()
+    assert parts is not None
+    found = parts.products(asked)
+    assert found is not None
+    some = np.array([5, 0, 40])
+    for name, whole in ensemble.score_parts(asked).items():
+        np.testing.assert_allclose(found[name].at(parts.titles[name], some), whole[:, some], atol=3e-4)
+
+
+def test_a_member_without_weight_adds_zeros_as_products_too() -> None:
+    ensemble, asked = factored("spectral"), asked_later()
+    ensemble._weights[:, [member == "gnn" for member, _ in ensemble._signals]] = 0
+    parts = ensemble.factored_parts()
+    assert parts is not None
+    found = parts.products(asked)
+    assert found is not None
+    assert not found["gnn"].at(parts.titles["gnn"], np.arange(9)).any()
+
+
+def test_an_ensemble_with_a_member_that_is_not_factored_is_not() -> None:
+    assert factored("ease").factored_parts() is None
+
+
+def test_what_a_member_cannot_say_as_products_nor_can_the_ensemble() -> None:
+    parts = factored("spectral").factored_parts()
+    assert parts is not None
+    assert parts.products(unknown(1, now=0)) is None

@@ -61,3 +61,16 @@ def test_years_after_the_last_watch_the_trend_stands_still() -> None:
     model.fit(two_titles(), seed=0)
     soon, late = (model.signals(unknown(1, now=START + days * DAY))["trend"] for days in (22, 10_000))
     np.testing.assert_array_equal(soon, late)
+
+
+def test_products_follow_the_day_and_know_no_earlier_one() -> None:
+    model = Popularity(PopularityConfig())
+    model.fit(two_titles(), seed=0)
+    titles, last = model.title_vectors(), START // DAY + 20
+    for day in (last, last + 1, last + 50):
+        asked = unknown(2, now=day * DAY + 5)
+        signals, products = model.signals(asked), model.products(asked)
+        assert products is not None
+        for name, product in products.items():
+            np.testing.assert_allclose(product.at(titles, np.array([1, 0])), signals[name][:, [1, 0]])
+    assert model.products(unknown(1, now=last * DAY - 1)) is None

@@ -19,6 +19,7 @@ from matinee.serving import home
 from matinee.serving.columns import Columns
 from matinee.serving.home import Layout, Member, compose, diversified, intra_list_diversity
 from matinee.serving.rank import Filters, Titles
+from matinee.serving.scores import EveryTitle
 
 GENRES = ("Action", "Comedy", "Drama", "Horror", "Romance")
 TODAY = 20_000
@@ -86,7 +87,7 @@ def test_no_profile_sees_what_its_rules_forbid_and_nothing_stands_twice(
         affinity=dict(zip(GENRES, random.random(5).tolist(), strict=True)),
     )
     page = compose(
-        scores,
+        EveryTitle(values=scores),
         TITLES.allowed(Filters(max_maturity=age, languages=languages), NOW),
         member,
         COLUMNS,
@@ -126,7 +127,7 @@ def plain_diversity(titles: home.Positions) -> float:
 def test_every_kind_of_row_is_there_with_its_reason() -> None:
     random = np.random.default_rng(0)
     page = compose(
-        random.normal(size=300).astype(np.float32),
+        EveryTitle(values=random.normal(size=300).astype(np.float32)),
         TITLES.allowed(Filters(), NOW),
         Member(watched=np.array([5, 9, 2], np.int32), begun=[2], affinity={"Horror": 9.0, "Drama": 1.0}),
         COLUMNS,
@@ -151,7 +152,7 @@ def test_every_kind_of_row_is_there_with_its_reason() -> None:
 
 def test_a_title_that_is_not_out_yet_is_not_new() -> None:
     page = compose(
-        np.zeros(300, np.float32),
+        EveryTitle(values=np.zeros(300, np.float32)),
         TITLES.allowed(Filters(), NOW),
         Member(watched=np.zeros(0, np.int32)),
         COLUMNS,
@@ -204,13 +205,13 @@ def test_a_page_of_ten_thousand_titles_takes_under_five_milliseconds() -> None:
     titles, columns = made(catalogue(10_000))
     random = np.random.default_rng(2)
     scores = random.normal(size=10_000).astype(np.float32)
-    trend = random.random(10_000).astype(np.float32)
+    found, trend = EveryTitle(values=scores), random.random(10_000).astype(np.float32)
     member = Member(watched=random.choice(10_000, 200).astype(np.int32), affinity={"Drama": 2.0})
     allowed = titles.allowed(Filters(max_maturity=16), NOW)
 
     def one() -> float:
         start = time.perf_counter()
-        assert compose(scores, allowed, member, columns, Layout(), today=TODAY, trend=trend)
+        assert compose(found, allowed, member, columns, Layout(), today=TODAY, trend=trend)
         return time.perf_counter() - start
 
     assert min(one() for _ in range(15)) < 0.005
@@ -237,3 +238,12 @@ def test_alike_by_watches_and_by_embeddings() -> None:
     by_vectors = Columns(bundle, titles)
     assert by_vectors.alike_by == "embeddings"
     assert by_vectors.similarity(3)[3] == 1
+
+
+@given(st.lists(st.integers(0, 299), max_size=300), st.integers(TODAY - 310, TODAY))
+def test_the_newest_are_the_latest_releases_that_are_free(taken: list[int], today: int) -> None:
+    free = np.ones(300, dtype=bool)
+    free[taken] = False
+    out = free & (COLUMNS.released <= today)
+    expected = sorted(np.flatnonzero(out), key=lambda position: (-COLUMNS.released[position], position))[:15]
+    assert home._newest(COLUMNS, free, today).tolist() == expected

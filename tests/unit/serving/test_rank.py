@@ -71,7 +71,9 @@ def test_top_k_is_a_stable_sort_of_what_is_allowed(rows: list[tuple[int, bool]],
 def test_candidates_carry_score_and_parts(titles: Titles) -> None:
     scores = np.array([0, 3, 1, 2], dtype=np.float32)
     parts = {"cf": scores * 0.25, "dnn": scores * 0.75}
-    found = candidates(titles, np.array([1, 3]), scores, parts)
+    order = np.array([1, 3])
+    shares = {name: values[order] for name, values in parts.items()}
+    found = candidates(titles, order, scores[order], shares)
     assert [candidate.title_id for candidate in found] == ["t1", "t3"]
     assert found[0].score == sum(found[0].contributions.values()) == 3.0
     assert found[1].contributions == {"cf": 0.5, "dnn": 1.5}

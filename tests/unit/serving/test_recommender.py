@@ -14,6 +14,7 @@ from matinee.models.bundle import Bundle
 from matinee.serving.batches import joined
 from matinee.serving.rank import Titles
 from matinee.serving.recommender import Known, _query, scored, scored_all
+from matinee.serving.scores import EveryTitle
 from matinee.serving.versions import Explained, Live
 
 
@@ -76,17 +77,19 @@ def known(live: Live, member: MemberState | None) -> Known:
 
 def test_a_model_without_parts_is_its_own_part() -> None:
     live = version(Plain())
-    found = scored(known(live, None))
+    found = scored(known(live, None)).scores
+    assert isinstance(found, EveryTitle)
     assert list(found.parts) == [live.bundle.name]
-    np.testing.assert_array_equal(found.parts[live.bundle.name], found.scores)
+    np.testing.assert_array_equal(found.parts[live.bundle.name], found.values)
 
 
 def test_parts_sum_to_the_score() -> None:
     model = Summed()
     assert isinstance(model, Explained)
-    found = scored(known(version(model), state("t3")))
-    np.testing.assert_allclose(found.scores, found.parts["a"] + found.parts["b"])
-    assert found.scores.dtype == np.float32
+    found = scored(known(version(model), state("t3"))).scores
+    assert isinstance(found, EveryTitle)
+    np.testing.assert_allclose(found.values, found.parts["a"] + found.parts["b"])
+    assert found.values.dtype == np.float32
 
 
 def test_titles_the_version_does_not_know_are_skipped() -> None:
@@ -116,8 +119,9 @@ def test_many_members_at_once_score_as_one_by_one() -> None:
     members = [known(live, state("t3", "t1")), known(live, None), known(live, state("t2"))]
     for one, together in zip(map(scored, members), scored_all(members), strict=True):
         assert together.known is one.known
-        np.testing.assert_allclose(together.scores, one.scores)
-        assert together.parts.keys() == one.parts.keys()
+        everything = np.arange(len(live.titles))
+        np.testing.assert_allclose(together.scores.at(everything), one.scores.at(everything))
+        assert together.scores.parts_at(everything).keys() == one.scores.parts_at(everything).keys()
     query = joined([each.query for each in members])
     assert query.member_features is not None
     assert np.isnan(query.member_features.values[1]).all()

@@ -70,6 +70,21 @@ def test_without_a_split_the_champion_serves_and_only_it_is_held(live: LiveVersi
     assert (cell, version.name, len(version.titles)) == ("v1", "recommender/1", served_home.TITLES)
 
 
+def test_the_setting_decides_from_how_many_titles_on_an_index_is_asked(
+    live: LiveVersions, home: Settings
+) -> None:
+    assert not live.plan.live["1"].large
+    few = load_settings(
+        {"home": str(home.home), "serving.exact_titles": served_home.TITLES - 1}, environment={}
+    )
+    other = LiveVersions(few)
+    other.refresh()
+    version = other.plan.live["1"]
+    other.close()
+    assert version.large
+    assert version.retriever is None  # popularity alone is no sum of products
+
+
 def test_a_split_is_followed_and_left_again(live: LiveVersions, splits: Splits) -> None:
     splits.set("home", {"1": 1, "2": 1}, who="t", why="t")
     plan = follow(live)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from matinee.models.cf import ease, ials, spectral
 from matinee.models.cf.choose import Choice, choose
 from matinee.models.cf.config import CfConfig
 from matinee.models.histories import recency_weights
+from matinee.models.products import Product
 from matinee.models.storage import read_model, write_model
 
 Vectors = npt.NDArray[np.float32]
@@ -50,9 +51,31 @@ class Factors:
         scores: Scores = ials.fold_in(rows, self.titles, self.config, self.gram) @ self.titles.T
         return scores
 
+    def title_vectors(self) -> Vectors:
+        """`titles`."""
+        return self.titles
+
+    def product(self, rows: sparse.csr_matrix) -> Product:
+        """`score` as a product."""
+        members = ials.fold_in(rows, self.titles, self.config, self.gram)
+        return Product(vectors=members, offset=np.zeros(len(members), np.float32))
+
     def arrays(self) -> Mapping[str, Vectors]:
         """For saving."""
         return {"titles": self.titles, "gram": self.gram}
+
+
+@runtime_checkable
+class Products(Protocol):
+    """What a method learned, where its scores are products."""
+
+    def title_vectors(self) -> Vectors:
+        """As `base.Factored`."""
+        ...
+
+    def product(self, rows: sparse.csr_matrix) -> Product:
+        """`score` as a product."""
+        ...
 
 
 class CollaborativeFiltering(Model):
@@ -123,9 +146,24 @@ class CollaborativeFiltering(Model):
         """`recent`: the score. `whole`: the same with every watch of the history weighing alike."""
         return {"recent": self.score(query), "whole": self._from_history(query, None)}
 
+    def title_vectors(self) -> Scores | None:
+        """The method's, float32 [titles, d]; None: it relates titles pair by pair."""
+        return self._scorer.title_vectors() if isinstance(self._scorer, Products) else None
+
+    def products(self, query: Query) -> Mapping[str, Product] | None:
+        """`signals` as products, where the method's are."""
+        scorer = self._scorer
+        if not isinstance(scorer, Products):
+            return None
+        lives = {"recent": self.config.recent_half_life, "whole": None}
+        return {name: scorer.product(self._rows(query, half_life)) for name, half_life in lives.items()}
+
     def _from_history(self, query: Query, half_life: float | None) -> Scores:
+        return self._scorer.score(self._rows(query, half_life))
+
+    def _rows(self, query: Query, half_life: float | None) -> sparse.csr_matrix:
         weights = [recency_weights(len(history), half_life) for history in query.histories]
-        return self._scorer.score(_matrix(query.histories, self._titles, weights))
+        return _matrix(query.histories, self._titles, weights)
 
     def save(self, folder: Path) -> None:
         """Write what the method learned, and why it was chosen."""

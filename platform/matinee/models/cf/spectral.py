@@ -22,6 +22,7 @@ import itertools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -32,6 +33,7 @@ from torch import Tensor
 
 from matinee.models.cf.config import CfConfig
 from matinee.models.matrices import csr
+from matinee.models.products import Product
 
 Vectors = npt.NDArray[np.float32]
 
@@ -45,6 +47,8 @@ SPARE = 32
 """Vectors that the search by few iterations carries beyond those wanted."""
 PIECE = 1_024
 """Titles whose neighbours are found in one go; bounds memory."""
+ROWS, COLUMNS = 8_192, 64
+"""Titles and columns that neighbours' vectors are summed for in one go."""
 
 
 Neighbours = Callable[[sparse.csr_matrix, sparse.csr_matrix, int], sparse.csr_matrix]
@@ -71,6 +75,33 @@ class Filter:
         linear = rows @ self.near
         scores[np.repeat(np.arange(len(scores)), np.diff(linear.indptr)), linear.indices] += linear.data
         return scores
+
+    def title_vectors(self) -> Vectors:
+        """`out`; what `product` needs beside is made ready."""
+        _ = self.leans
+        return self.out
+
+    @cached_property
+    def leans(self) -> Vectors:
+        """near times `out`, float32 [titles, k]: a few columns at a time, so that they stay in the cache."""
+        found = np.empty_like(self.out)
+        for first in range(0, len(self.out), ROWS):
+            rows = slice(first, first + ROWS)
+            near = csr(self.near[rows])
+            for column in range(0, self.out.shape[1], COLUMNS):
+                columns = slice(column, column + COLUMNS)
+                some = np.ascontiguousarray(self.out[:, columns])
+                found[rows, columns] = (near @ torch.from_numpy(some)).numpy()
+        return found
+
+    def product(self, rows: sparse.csr_matrix) -> Product:
+        """`score` as a product; what neighbours add is beside it."""
+        return Product(
+            vectors=rows @ self.into,
+            offset=np.zeros(rows.shape[0], np.float32),
+            extra=rows @ self.near,
+            lean=rows @ self.leans,
+        )
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """For saving."""

@@ -29,6 +29,7 @@ from matinee.models.dnn.titles import Known, take_over, title_tower
 from matinee.models.gradients import seeded, together
 from matinee.models.histories import in_sitting
 from matinee.models.positions import Positions, positions
+from matinee.models.products import Product
 from matinee.models.storage import Array, read_model, write_model
 from matinee.schema import Features
 
@@ -195,6 +196,21 @@ class TwoTower(Model):
             found[name] = head.every(members, self._titles, self._bias).numpy()
         return found
 
+    def title_vectors(self) -> Scores:
+        """The title tower's, then the bias: float32 [titles, width + 1]."""
+        found: Scores = torch.cat([self._titles, self._bias[:, None]], dim=1).numpy()
+        return found
+
+    @torch.no_grad()
+    def products(self, query: Query) -> Mapping[str, Product]:
+        """`signals` as products."""
+        members = self._members(query)
+        found = {"score": _product(members, torch.ones(()), torch.zeros(()))}
+        for name, head in self._heads.items():
+            assert isinstance(head, Head)
+            found[name] = _product(*head.product(members))
+        return found
+
     def _members(self, query: Query) -> torch.Tensor:
         states = last_states(self._member, self._titles, query.histories, self.config.length)
         flag = in_sitting(query.times, query.now).astype(np.float32)[:, None]
@@ -232,6 +248,12 @@ class TwoTower(Model):
         model._heads = nn.ModuleDict({name: Head(model.config.width) for name in facts["heads"]})
         model._heads.load_state_dict(_named("head.", arrays))
         return model
+
+
+def _product(vectors: torch.Tensor, gain: torch.Tensor, offset: torch.Tensor) -> Product:
+    rows = len(vectors)
+    told = torch.cat([vectors, gain.expand(rows, 1)], dim=1)
+    return Product(vectors=told.numpy(), offset=offset.expand(rows).numpy())
 
 
 def _scaling(name: str, arrays: Mapping[str, Array], facts: Mapping[str, Any]) -> Scaling:

@@ -200,6 +200,11 @@ class Head(nn.Module):
         of_titles = self.title(titles).squeeze(1) + self.gain * bias
         return torch.addmm(of_titles, self.mix(members) + self.gain * members, titles.T)
 
+    def product(self, members: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Vectors [m, width] to multiply titles with, the weight of their biases, and what all have."""
+        vectors = self.mix(members) + self.gain * members + self.title.weight
+        return vectors, self.gain, self.title.bias
+
 
 class Towers(nn.Module):
     """Everything that learns: both towers, a bias per title, and heads.

@@ -15,6 +15,7 @@ from matinee.models.base import Checkpoints, Model, Progress, Query, Scores, Sta
 from matinee.models.ensemble.calibration import chances
 from matinee.models.ensemble.cases import Cases, Values
 from matinee.models.ensemble.config import EnsembleConfig
+from matinee.models.ensemble.factored import FactoredParts
 from matinee.models.ensemble.holdout import Holdout, inner_set, split_holdout
 from matinee.models.ensemble.validation import Validation, validate
 from matinee.models.ensemble.weights import SEGMENTS, segments, standardised
@@ -133,6 +134,10 @@ class Ensemble(Model):
         for signal, column in columns.items():
             part = part + standardised(signals[signal]) * weights[:, column, None]
         return part
+
+    def factored_parts(self) -> FactoredParts | None:
+        """`score_parts` as products; None where a member's signals are none. It may take seconds."""
+        return FactoredParts.of(self.members, self._signals, self._weights, self.config.short_history)
 
     def describe(self) -> dict[str, dict[str, float]]:
         """Weights: by segment, by "member.signal"."""

@@ -31,6 +31,7 @@ from matinee.models.gnn.sample import Neighbours
 from matinee.models.gradients import next_titles_loss, seeded, shard
 from matinee.models.histories import last_block
 from matinee.models.positions import Positions, positions
+from matinee.models.products import Product
 from matinee.models.storage import read_model, write_model
 
 log = logging.getLogger(__name__)
@@ -161,6 +162,22 @@ class GraphNetwork(Model):
         return {
             "score": self._products(members, self._titles),
             "content": self._products(members, self._content),
+        }
+
+    def title_vectors(self) -> Scores:
+        """The learned ones, then those of content, each with its bias: float32 [titles, 2 * (width + 1)]."""
+        found: Scores = torch.cat([self._titles, self._content], dim=1).numpy()
+        return found
+
+    def products(self, query: Query) -> Mapping[str, Product]:
+        """`signals` as products."""
+        members = self._members(query).numpy()
+        told = np.pad(members, ((0, 0), (0, 1)), constant_values=1)
+        offset = np.zeros(len(members), np.float32)
+        width = told.shape[1]
+        return {
+            "score": Product(vectors=np.pad(told, ((0, 0), (0, width))), offset=offset),
+            "content": Product(vectors=np.pad(told, ((0, 0), (width, 0))), offset=offset),
         }
 
     @torch.no_grad()

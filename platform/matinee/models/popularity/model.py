@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from matinee.models.base import Checkpoints, Model, Progress, Query, Scores, Start, TrainingSet
 from matinee.models.popularity.config import PopularityConfig
+from matinee.models.products import Product
 from matinee.models.storage import read_model, write_model
 
 DAY_US = 86_400_000_000
@@ -54,6 +55,27 @@ class Popularity(Model):
         """`all`: log of one plus the count. `trend`: the same of the count decayed to the query's moment."""
         trend = self._decayed(query.now, self.config.trend_half_life_days)
         return {"all": np.log1p(self.score(query)), "trend": np.log1p(trend)}
+
+    def title_vectors(self) -> Scores:
+        """Both signals as of the last known day and as of any later one: float32 [titles, 4]."""
+        last = int(self._days[-1]) if len(self._days) else 0
+        days = np.array([last, last + 1])
+        nobody = [np.zeros(0, np.int32)] * 2
+        query = Query(histories=nobody, times=[np.zeros(0, np.int64)] * 2, now=days * DAY_US)
+        return np.ascontiguousarray(np.concatenate(list(self.signals(query).values())).T)
+
+    def products(self, query: Query) -> Mapping[str, Product] | None:
+        """`signals` as products; None where a query is from before the last known day."""
+        last = int(self._days[-1]) if len(self._days) else 0
+        later = query.now // DAY_US - last
+        if (later < 0).any():
+            return None
+        offset = np.zeros(len(query), np.float32)
+        chosen = np.eye(2, dtype=np.float32)[np.minimum(later, 1)]
+        return {
+            "all": Product(vectors=np.pad(chosen, ((0, 0), (0, 2))), offset=offset),
+            "trend": Product(vectors=np.pad(chosen, ((0, 0), (2, 0))), offset=offset),
+        }
 
     def _decayed(self, now: npt.NDArray[np.int64], half_life_days: float) -> Scores:
         """Counts of whole days before `now`, decayed; past the last known day nothing decays further."""
