@@ -32,7 +32,7 @@ from matinee.models.bundle import Bundle, load_bundle, save_bundle
 from matinee.schema import Interactions
 from matinee.serving.home import BEST, Layout, Member, compose
 from matinee.serving.rank import Titles
-from matinee.serving.retrieval import Retriever, part_products
+from matinee.serving.retrieval import MORE, Retriever, part_products
 from matinee.serving.scores import EveryTitle
 from matinee.serving.vector_index import VectorIndex
 from matinee.serving.versions import Live
@@ -41,7 +41,7 @@ from matinee.sources.published import read_sequences, read_user_split
 NAME = "serving_index"
 HOUR = 3_600_000_000
 START = 1_700_000_000_000_000
-ASKED = 100
+ASKED = 30
 """Members that are asked about."""
 CUTS = (20, 200, BEST)
 SHORT: Mapping[str, Mapping[str, Any]] = {
@@ -224,12 +224,12 @@ def alone(bundle: Bundle, asked: list[Query]) -> dict[str, float]:
 
 
 def ways(retriever: Retriever, asked: list[Query]) -> dict[str, dict[str, float]]:
-    """Ways to `BEST` candidates and a quarter more: recall of the best by full products, ms, and s to build.
+    """Ways to as many candidates as `BEST` takes: recall of the best by full products, ms, and s to build.
 
     Without what titles have beside the products.
     """
     sketch = retriever.sketch.titles
-    count = min(int(1.25 * BEST), len(sketch) - 1)
+    count = min(int((1 + MORE) * BEST), len(sketch) - 1)
     products = [retriever.ask(query) for query in asked]
     vectors = [[each.vectors for each in found.values()] for found in products]
     directions = [retriever.sketch.turned(each) for each in vectors]

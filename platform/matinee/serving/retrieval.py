@@ -23,9 +23,9 @@ from matinee.serving.vector_index import VectorIndex
 
 FEW = 5_000
 """Where no more titles are allowed, each is scored: that takes no longer than asking the index."""
-MORE = 0.25
+MORE = 0.5
 """Candidates beyond those wanted, as a share of them: the sketch's order is not quite the scores'."""
-LEAST_MORE = 100
+LEAST_MORE = 400
 SCORED = 256
 """Titles that are scored at a time: their vectors stay in the cache."""
 

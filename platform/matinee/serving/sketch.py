@@ -18,7 +18,7 @@ Vectors = npt.NDArray[np.float32]
 
 SAMPLE = 20_000
 """Titles from which the principal dimensions are found."""
-WIDTH = 64
+WIDTH = 128
 BLOCK = 16_384
 """Titles that are projected at a time."""
 
