@@ -6,13 +6,13 @@ Colours and sizes are CSS variables; dark follows the reader's system.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from html import escape
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from matinee.canary.judge import Analysis, Judgement, MetricJudgement, Samples, Summary, warnings_of
+from matinee.pages import document, safe
 from matinee.schema import Decision
 
 _BINS = 32
@@ -51,21 +51,11 @@ def page(
     order = sorted(judgement.metrics, key=lambda each: (each.label == "Pass", not each.critical))
     metrics = "".join(_metric(each, samples.get(each.name)) for each in order)
     groups = "".join(
-        f"<div><dt>{_t(name)}</dt><dd>{value:.4g}</dd></div>" for name, value in judgement.groups.items()
+        f"<div><dt>{safe(name)}</dt><dd>{value:.4g}</dd></div>" for name, value in judgement.groups.items()
     )
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>Canary: {judgement.verdict}, {judgement.score:g}</title>
-<style>{_STYLE}</style>
-</head>
-<body>
-<header>
+    body = f"""<header>
 <p class="score {judgement.verdict}"><strong>{judgement.score:g}</strong> {judgement.verdict}</p>
-<div><h1>Canary judgement</h1><p>{_t(judgement.reason)}</p></div>
+<div><h1>Canary judgement</h1><p>{safe(judgement.reason)}</p></div>
 </header>
 {_warnings(judgement)}
 {_decision(decision) if decision else ""}
@@ -77,24 +67,22 @@ def page(
 <span class="key experiment"></span> experiment; a tick is a median. The bar is the interval of the shift of
 experiment over control, the line zero.</p>
 {metrics}
-</main>
-</body>
-</html>
-"""
+</main>"""
+    return document(f"Canary: {judgement.verdict}, {judgement.score:g}", style=_STYLE, body=body)
 
 
 def _decision(decision: Decision) -> str:
     facts = "".join(
-        f"<div><dt>{_t(name)}</dt><dd>{value:.6g}</dd></div>" for name, value in decision.evidence.items()
+        f"<div><dt>{safe(name)}</dt><dd>{value:.6g}</dd></div>" for name, value in decision.evidence.items()
     )
     return (
-        f'<section class="card"><h2>{_t(decision.action)}</h2><p>{_t(decision.reason)}</p>'
+        f'<section class="card"><h2>{safe(decision.action)}</h2><p>{safe(decision.reason)}</p>'
         f'<dl class="tiles">{facts}</dl></section>'
     )
 
 
 def _warnings(judgement: Judgement) -> str:
-    found = "".join(f"<li>{_t(each)}</li>" for each in warnings_of(judgement))
+    found = "".join(f"<li>{safe(each)}</li>" for each in warnings_of(judgement))
     return f'<ul class="card warnings" aria-label="Warnings">{found}</ul>' if found else ""
 
 
@@ -106,19 +94,19 @@ def _intervals(analysis: Analysis) -> str:
     state = "stopped" if analysis.stopped else "over" if analysis.over else "goes on"
     return (
         f'<section class="card"><h2>Intervals <span class="badge {analysis.verdict}">{analysis.verdict}'
-        f'</span> <span class="chip">{state}</span></h2><p>{_t(analysis.reason)}</p>'
+        f'</span> <span class="chip">{state}</span></h2><p>{safe(analysis.reason)}</p>'
         f'<dl class="tiles">{tiles}</dl></section>'
     )
 
 
 def _metric(found: MetricJudgement, samples: Samples | None) -> str:
     marks = [word for word, holds in (("critical", found.critical), ("muted", found.muted)) if holds]
-    chips = "".join(f'<span class="chip">{_t(word)}</span>' for word in [*marks, *found.groups])
+    chips = "".join(f'<span class="chip">{safe(word)}</span>' for word in [*marks, *found.groups])
     kind = "pass" if found.label == "Pass" else "marginal" if found.label == "Nodata" else "fail"
     plot = _distributions(samples, found) if samples is not None else ""
     return f"""<article class="card">
-<h3><span class="badge {kind}">{_t(found.label)}</span> <code>{_t(found.name)}</code> {chips}</h3>
-<p class="soft">{_t(found.reason)}</p>
+<h3><span class="badge {kind}">{safe(found.label)}</span> <code>{safe(found.name)}</code> {chips}</h3>
+<p class="soft">{safe(found.reason)}</p>
 <div class="row">{plot}{_interval(found)}
 <table><thead><tr><th></th><th>n</th><th>mean</th><th>median</th><th>sd</th><th>min</th><th>max</th></tr></thead>
 <tbody>{_summary("control", found.control)}{_summary("experiment", found.experiment)}</tbody></table>
@@ -195,10 +183,6 @@ def _line(kind: str, x1: float, y1: float, x2: float, y2: float) -> str:
 
 def _ends(low: float | npt.NDArray[np.float64], high: float | npt.NDArray[np.float64]) -> str:
     return f"<figcaption><span>{low:.4g}</span><span>{high:.4g}</span></figcaption>"
-
-
-def _t(text: str) -> str:
-    return escape(text, quote=True)
 
 
 _STYLE = """

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from matinee.actors import standing
 from matinee.canary.judge import Analysis, Judgement, Samples, analyse, judge
 from matinee.canary.plan import CONTINUE, HOLD, PROMOTE, ROLL_BACK, WAIT, Plan, State, decide, ripe
 from matinee.canary.report import write_report
@@ -30,7 +31,6 @@ from matinee.serving.place import Rules
 from matinee.serving.splits import Splits, shares
 
 NAME = "rollouts"
-NAMESPACE = "matinee"
 CALLS_AT_ONCE = 4
 
 TICK_S = 0.1
@@ -43,17 +43,7 @@ logger = logging.getLogger(__name__)
 
 def start(settings: Settings, bootstrap: str) -> Any:
     """Start the controller as the actor `rollouts` of namespace `matinee`; returns its handle."""
-    import ray
-
-    actor = ray.remote(Controller).options(
-        name=NAME,
-        namespace=NAMESPACE,
-        num_cpus=0,
-        max_restarts=-1,
-        max_task_retries=-1,
-        max_concurrency=CALLS_AT_ONCE,
-    )
-    return actor.remote(settings, bootstrap)
+    return standing(Controller, NAME, calls_at_once=CALLS_AT_ONCE).remote(settings, bootstrap)
 
 
 def propose(

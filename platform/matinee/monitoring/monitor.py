@@ -15,6 +15,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
+from matinee.actors import standing
 from matinee.config import Settings
 from matinee.errors import MatineeError, NotFound
 from matinee.monitoring.check import Check, champion, check, drift_event, live_name
@@ -25,7 +26,6 @@ from matinee.monitoring.watch import FeatureWatch
 from matinee.schema import ModelVersion
 
 NAME = "monitor"
-NAMESPACE = "matinee"
 CALLS_AT_ONCE = 8
 
 STOP_S = 20.0
@@ -44,17 +44,9 @@ def start(settings: Settings, bootstrap: str, stream_handle: Any) -> Any:
         bootstrap: host:port of the Kafka brokers.
         stream_handle: the streaming features' supervisor, or None.
     """
-    import ray
-
-    actor = ray.remote(Monitor).options(
-        name=NAME,
-        namespace=NAMESPACE,
-        num_cpus=0,
-        max_restarts=-1,
-        max_task_retries=-1,
-        max_concurrency=CALLS_AT_ONCE,
-    )
-    return actor.remote(settings, bootstrap, _status_of(stream_handle) if stream_handle else None)
+    stream_status = _status_of(stream_handle) if stream_handle else None
+    actor = standing(Monitor, NAME, calls_at_once=CALLS_AT_ONCE)
+    return actor.remote(settings, bootstrap, stream_status)
 
 
 def _status_of(handle: Any) -> Callable[[], Mapping[str, Any]]:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from html import escape
 from itertools import groupby
 from typing import Any
+
+from matinee.pages import document, safe
 
 _BAR_WIDTH, _BAR_HEIGHT = 168, 40
 
@@ -26,18 +27,8 @@ def page(features: Sequence[Facts], *, made: int) -> str:
     """
     views = [(name, list(held)) for name, held in groupby(features, key=lambda each: each["view"])]
     body = "".join(_view(name, held) for name, held in views)
-    options = "".join(f'<option value="{_t(name)}">{_t(name)}</option>' for name, _ in views)
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>Feature catalogue</title>
-<style>{_STYLE}</style>
-</head>
-<body>
-<header class="top">
+    options = "".join(f'<option value="{safe(name)}">{safe(name)}</option>' for name, _ in views)
+    content = f"""<header class="top">
 <div>
 <h1>Feature catalogue</h1>
 <p class="muted">As of {_moment(made)}. What each feature is, where it comes from, who reads it, and whether
@@ -56,10 +47,8 @@ autocomplete="off"></label>
 {body}
 <p id="none" class="muted" hidden>No feature matches.</p>
 </main>
-<script>{_SCRIPT}</script>
-</body>
-</html>
-"""
+<script>{_SCRIPT}</script>"""
+    return document("Feature catalogue", style=_STYLE, body=content)
 
 
 def _summary(features: Sequence[Facts], views: int) -> str:
@@ -90,8 +79,8 @@ def _summary(features: Sequence[Facts], views: int) -> str:
         ),
     ]
     shown = "".join(
-        f'<div class="tile {kind}"><dt>{_t(name)}</dt><dd><strong>{_t(value)}</strong>'
-        f"<span>{_t(note)}</span></dd></div>"
+        f'<div class="tile {kind}"><dt>{safe(name)}</dt><dd><strong>{safe(value)}</strong>'
+        f"<span>{safe(note)}</span></dd></div>"
         for name, value, note, kind in tiles
     )
     return f'<dl class="tiles">{shown}</dl>'
@@ -108,23 +97,23 @@ def _view(name: str, features: Sequence[Facts]) -> str:
     fresh = first["freshness"]
     source = first["source"]
     facts = [
-        ("Entity", _t(first["entity"])),
-        ("Owner", _t(first["owner"] or "–")),
-        ("Computed by", _t(source.get("computed_by") or "–")),
-        ("Rows come with", _t(_events(first["view_events"]))),
-        ("Kept", _t("for ever" if not first["ttl_s"] else _seconds(first["ttl_s"]))),
-        ("Late events", _t(first["late"])),
+        ("Entity", safe(first["entity"])),
+        ("Owner", safe(first["owner"] or "–")),
+        ("Computed by", safe(source.get("computed_by") or "–")),
+        ("Rows come with", safe(_events(first["view_events"]))),
+        ("Kept", safe("for ever" if not first["ttl_s"] else _seconds(first["ttl_s"]))),
+        ("Late events", safe(first["late"])),
         ("Freshness", _freshness(fresh)),
         ("Last write", _staleness(fresh)),
     ]
     listed = "".join(f"<div><dt>{label}</dt><dd>{value}</dd></div>" for label, value in facts)
-    return f"""<section class="view" data-view="{_t(name)}" aria-labelledby="v-{_t(name)}">
-<h2 id="v-{_t(name)}">{_t(name)} <span class="tally">{len(features)}</span></h2>
-<p>{_t(first["view_description"])}</p>
+    return f"""<section class="view" data-view="{safe(name)}" aria-labelledby="v-{safe(name)}">
+<h2 id="v-{safe(name)}">{safe(name)} <span class="tally">{len(features)}</span></h2>
+<p>{safe(first["view_description"])}</p>
 <dl class="facts">{listed}</dl>
 <div class="scroll">
 <table>
-<caption class="hidden">Features of {_t(name)}</caption>
+<caption class="hidden">Features of {safe(name)}</caption>
 <thead><tr><th scope="col">Feature</th><th scope="col">Window</th><th scope="col">Values</th>
 <th scope="col">Expected</th><th scope="col">Served as recomputed</th><th scope="col">Read by</th></tr>
 </thead>
@@ -150,9 +139,9 @@ def _feature(facts: Facts) -> str:
     late = facts["freshness"]["decision"] == "late"
     problem = "1" if facts["violations"] or late or _below(facts) else ""
     return (
-        f'<tr data-text="{_t(searched)}" data-problem="{problem}">'
-        f'<th scope="row" id="{_t(facts["view"])}.{_t(facts["name"])}"><code>{_t(facts["name"])}</code>'
-        f'<span class="type">{_t(facts["type"])}</span><p>{_t(facts["description"])}</p></th>'
+        f'<tr data-text="{safe(searched)}" data-problem="{problem}">'
+        f'<th scope="row" id="{safe(facts["view"])}.{safe(facts["name"])}"><code>{safe(facts["name"])}</code>'
+        f'<span class="type">{safe(facts["type"])}</span><p>{safe(facts["description"])}</p></th>'
         f"<td>{_window(facts)}</td><td>{_values(facts)}</td><td>{_expected(facts)}</td>"
         f"<td>{_consistency(facts)}</td><td>{_readers(facts)}</td></tr>"
     )
@@ -166,9 +155,9 @@ def _window(facts: Facts) -> str:
     window = facts["window"]
     if not made and not window:
         return '<span class="muted">see description</span>'
-    lines = [f"<code>{_t(made)}</code>" if made else "", _t(window)]
+    lines = [f"<code>{safe(made)}</code>" if made else "", safe(window)]
     if function and source.get("events"):
-        lines.append(f'<span class="muted">of {_t(_events(source["events"]))}</span>')
+        lines.append(f'<span class="muted">of {safe(_events(source["events"]))}</span>')
     return "<br>".join(line for line in lines if line)
 
 
@@ -188,9 +177,9 @@ def _expected(facts: Facts) -> str:
         words.append(f"at most {_percent(expect['null_share'])} null")
     if "distinct" in expect:
         words.append(f"at most {expect['distinct']} distinct")
-    said = _t("; ".join(words))
+    said = safe("; ".join(words))
     if facts["violations"]:
-        listed = "".join(f"<li>{_t(_violation(each))}</li>" for each in facts["violations"])
+        listed = "".join(f"<li>{safe(_violation(each))}</li>" for each in facts["violations"])
         return f'{said}<br>{_badge("bad", "not met")}<ul class="small">{listed}</ul>'
     if facts["checked"] is None:
         return f'{said}<br><span class="muted">not checked</span>'
@@ -218,8 +207,8 @@ def _consistency(facts: Facts) -> str:
     text += f'<span class="muted">{found["equal"]} of {found["compared"]}</span>'
     if found["examples"]:
         items = "".join(
-            f"<li><code>{_t(each['key'])}</code>: served <code>{_t(_short(each['served']))}</code>, "
-            f"recomputed <code>{_t(_short(each['recomputed']))}</code></li>"
+            f"<li><code>{safe(each['key'])}</code>: served <code>{safe(_short(each['served']))}</code>, "
+            f"recomputed <code>{safe(_short(each['recomputed']))}</code></li>"
             for each in found["examples"]
         )
         text += f"<details><summary>differing</summary><ul class='small'>{items}</ul></details>"
@@ -227,8 +216,8 @@ def _consistency(facts: Facts) -> str:
 
 
 def _readers(facts: Facts) -> str:
-    services = "".join(f'<span class="chip">{_t(each)}</span>' for each in facts["services"])
-    models = "".join(f'<span class="chip model">model {_t(each)}</span>' for each in facts["models"])
+    services = "".join(f'<span class="chip">{safe(each)}</span>' for each in facts["services"])
+    models = "".join(f'<span class="chip model">model {safe(each)}</span>' for each in facts["models"])
     return services + models or '<span class="muted">nobody</span>'
 
 
@@ -237,7 +226,7 @@ def _values(facts: Facts) -> str:
     if found is None or not found["rows"]:
         return '<span class="muted">no values yet</span>'
     nulls = found["nulls"] / found["rows"]
-    rows = f"{found['rows']} {_t(facts['entity'])}s, {_t(facts['origin'])}"
+    rows = f"{found['rows']} {safe(facts['entity'])}s, {safe(facts['origin'])}"
     share = f", {_percent(nulls)} null" if found["nulls"] else ""
     note = f'<p class="muted">{rows}{share}</p>'
     if found["kind"] == "text":
@@ -245,7 +234,7 @@ def _values(facts: Facts) -> str:
     if not found["bars"]:
         return note
     plot = _bars(found["bars"], _title(facts, found))
-    low, middle, high = _t(found["low"]), f"median {_t(found['median'])}", _t(found["high"])
+    low, middle, high = safe(found["low"]), f"median {safe(found['median'])}", safe(found["high"])
     if found["kind"] == "length":
         middle += " items"
     if found["kind"] == "time":
@@ -267,12 +256,12 @@ def _bars(bars: Sequence[Facts], title: str) -> str:
     width = min(step * 0.86, 28)
     drawn = "".join(
         f'<rect x="{i * step + (step - width) / 2:.1f}" y="{_BAR_HEIGHT - height:.1f}" width="{width:.1f}" '
-        f'height="{height:.1f}" rx="1"><title>{_t(bar["label"])}: {bar["count"]}</title></rect>'
+        f'height="{height:.1f}" rx="1"><title>{safe(bar["label"])}: {bar["count"]}</title></rect>'
         for i, bar in enumerate(bars)
         for height in [max(1.5 if bar["count"] else 0, _BAR_HEIGHT * bar["count"] / most)]
     )
     return (
-        f'<svg class="plot" viewBox="0 0 {_BAR_WIDTH} {_BAR_HEIGHT}" role="img" aria-label="{_t(title)}">'
+        f'<svg class="plot" viewBox="0 0 {_BAR_WIDTH} {_BAR_HEIGHT}" role="img" aria-label="{safe(title)}">'
         f'{drawn}<line x1="0" x2="{_BAR_WIDTH}" y1="{_BAR_HEIGHT}" y2="{_BAR_HEIGHT}"/></svg>'
     )
 
@@ -281,7 +270,7 @@ def _tops(bars: Sequence[Facts]) -> str:
     most = max((bar["count"] for bar in bars), default=1)
     items = "".join(
         f'<li><span class="bar" style="width:{100 * bar["count"] / most:.0f}%"></span>'
-        f'<span class="label">{_t(bar["label"])}</span><span class="n">{bar["count"]}</span></li>'
+        f'<span class="label">{safe(bar["label"])}</span><span class="n">{bar["count"]}</span></li>'
         for bar in bars
     )
     return f'<ol class="tops">{items}</ol>'
@@ -291,16 +280,16 @@ def _freshness(fresh: Facts) -> str:
     objective = fresh["objective_s"]
     wanted = f"within {_seconds(objective)}" if objective is not None else "no objective"
     if fresh["p99_s"] is None:
-        return f'{_t(wanted)} <span class="muted">(not measured)</span>'
+        return f'{safe(wanted)} <span class="muted">(not measured)</span>'
     kind = {"late": "bad", "fresh": "good"}.get(fresh["decision"], "")
-    return _badge(kind, f"{_seconds(fresh['p99_s'])} p99") + " " + _t(wanted)
+    return _badge(kind, f"{_seconds(fresh['p99_s'])} p99") + " " + safe(wanted)
 
 
 def _staleness(fresh: Facts) -> str:
     if fresh["staleness_s"] is None:
         return '<span class="muted">not measured</span>'
     measured = f'<span class="muted">(at {_moment(fresh["measured"], "%H:%M")})</span>'
-    return f"{_t(_seconds(fresh['staleness_s']))} ago {measured}"
+    return f"{safe(_seconds(fresh['staleness_s']))} ago {measured}"
 
 
 def _events(types: Sequence[str]) -> str:
@@ -321,7 +310,7 @@ def _below(facts: Facts) -> bool:
 
 def _badge(kind: str, text: str) -> str:
     mark = {"good": "✓ ", "bad": "✗ "}.get(kind, "")
-    return f'<span class="badge {kind}">{mark}{_t(text)}</span>'
+    return f'<span class="badge {kind}">{mark}{safe(text)}</span>'
 
 
 def _short(value: object) -> str:
@@ -349,10 +338,6 @@ def _seconds(value: float) -> str:
 def _moment(time_us: int, form: str = "%Y-%m-%d %H:%M UTC") -> str:
     moment = datetime.fromtimestamp(time_us / 1e6, UTC)
     return f'<time datetime="{moment:%Y-%m-%dT%H:%M:%SZ}">{moment.strftime(form)}</time>'
-
-
-def _t(value: object) -> str:
-    return escape(str(value), quote=True)
 
 
 _STYLE = """
