@@ -79,8 +79,11 @@ def until_taken(api: Any, taken: list[Held], path: str, credential: str = "") ->
 def test_a_page_from_memory_is_the_page(client: Any, taken: list[Held], home: Settings) -> None:
     api = client()
     path = PATH.format("m1") + "?per_row=6&languages=en"
-    first = ask(api, path)
-    answer = until_taken(api, taken, path)
+    answers = [ask(api, path)]
+    while not taken:  # a page may come before it can be kept: the last one composed is in memory
+        assert len(answers) < 1_000
+        answers.append(ask(api, path))
+    first, answer = answers[-2:]
     Home.model_validate_json(answer.content)
     assert answer.json()["request_id"] != first.json()["request_id"]
     assert answer.json()["age_s"] > 0
