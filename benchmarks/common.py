@@ -266,10 +266,11 @@ def peer_venv(name: str, requirements: Sequence[str]) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if marker.exists() and marker.read_text() == wanted:
             return python
-        install = [str(python), "-m", "pip", "install", "--quiet", *requirements]
+        install = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", *requirements]
         try:
             base = getattr(sys, "_base_executable", sys.executable)
-            subprocess.run([base, "-m", "venv", "--clear", str(folder)], check=True, capture_output=True)
+            made = [base, "-m", "venv", "--clear", "--without-pip", str(folder)]
+            subprocess.run(made, check=True, capture_output=True)
             subprocess.run(install, check=True, capture_output=True, text=True, timeout=INSTALL_S)
         except subprocess.TimeoutExpired:
             raise PeerMissing(f"{' '.join(requirements)}: not installed within {INSTALL_S:.0f} s") from None

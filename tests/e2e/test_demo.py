@@ -1,16 +1,11 @@
-"""The one command, on real data: interrupted while it trains, run again, then served as a service."""
+"""The one command, on real data: interrupted while it trains, then run again."""
 
 from __future__ import annotations
 
-import json
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import matinee
-
-from matinee.local.clients import Client
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -76,26 +71,3 @@ def test_a_posted_play_counts_and_its_title_leaves_the_ranking(report: dict[str,
 def test_drift_was_computed_over_real_exposures(report: dict[str, Any]) -> None:
     assert 0 <= report["drift"]["share"] <= 1
     assert Path(report["drift"]["report"]).stat().st_size > 10_000
-
-
-def test_as_a_service_it_resumes_what_was_trained(report: dict[str, Any], home: Path) -> None:
-    up = matinee(home, "up", "--json")
-    assert up.returncode == 0, up.stderr + (home / "logs" / "service.log").read_text()[-2000:]
-    try:
-        with Client(json.loads(up.stdout)["url"]) as client:
-            deadline = time.monotonic() + 60
-            while client.call("GET", "/readyz")[0] != 200 and time.monotonic() < deadline:
-                time.sleep(0.2)
-            status, page = client.recommend("196", k=5)
-            assert status == 200
-            assert page["answer"] == "personal"
-            assert page["model_version"].endswith(report["model_version"])
-        again = matinee(home, "demo", "--exit")
-        assert again.returncode == 2
-        assert "in use" in again.stderr
-        state = matinee(home, "status", "--json")
-        assert json.loads(state.stdout)["api"] == "ready"
-    finally:
-        down = matinee(home, "down", "--json")
-    assert json.loads(down.stdout) == {"stopped": True}
-    assert matinee(home, "status").returncode == 1

@@ -1,12 +1,23 @@
 import json
 import os
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from benchmarks import common
-from benchmarks.common import PeerFailed, PeerMissing, compare, machine, peer_venv, pinned, run_peer, skipped
+from benchmarks.common import (
+    PeerFailed,
+    PeerMissing,
+    compare,
+    installed,
+    machine,
+    peer_venv,
+    pinned,
+    run_peer,
+    skipped,
+)
 
 
 def _compared(capsys, own, other, **changes):
@@ -81,12 +92,22 @@ def test_a_skipped_peer_says_why(capsys):
 
 def test_a_venv_is_made_once_and_again_for_other_requirements(tmp_path, monkeypatch):
     monkeypatch.setenv("MATINEE_BENCH_VENVS", str(tmp_path))
-    python = peer_venv("empty", ["pip"])
+    wheel = tmp_path / "nothing-1.0-py3-none-any.whl"
+    files = {
+        "METADATA": "Metadata-Version: 2.1\nName: nothing\nVersion: 1.0\n",
+        "WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        "RECORD": "",
+    }
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(f"nothing-1.0.dist-info/{name}", text)
+    python = peer_venv("empty", [str(wheel)])
+    assert installed(python, ["nothing"]) == {"nothing": "1.0"}
     assert python.is_relative_to(tmp_path)
     (tmp_path / "empty" / "mine").touch()
-    assert peer_venv("empty", ["pip"]) == python
+    assert peer_venv("empty", [str(wheel)]) == python
     assert (tmp_path / "empty" / "mine").exists()
-    peer_venv("empty", ["pip>1"])
+    peer_venv("empty", [str(wheel), "--no-deps"])
     assert not (tmp_path / "empty" / "mine").exists()
 
 

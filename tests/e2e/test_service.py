@@ -1,4 +1,4 @@
-"""`matinee up` with authentication on: clients and commands of this machine have keys, others are refused."""
+"""`matinee up` on the demo's home, authentication on: it resumes, serves who has a key, refuses others."""
 
 from __future__ import annotations
 
@@ -8,45 +8,40 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import served_home
 from commands import matinee
 from credentials import api_key
 
 from matinee.config import load_settings
 from matinee.local.clients import Client, freshness, load, wait_ready
 
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+
 ON = {"MATINEE_AUTH_KEYS": "true"}
-MEMBERS = [f"m{i}" for i in range(8)]
+MEMBERS = [str(member) for member in range(190, 198)]
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    settings = load_settings({"home": str(tmp_path_factory.mktemp("home"))}, environment={})
-    served_home.make(settings)
-    return settings.home
-
-
-@pytest.fixture(scope="module")
-def service(home: Path) -> str:
+def service(home: Path, report: dict[str, Any]) -> str:
     arguments = ["keys", "create", "--scope", "service", "--why", "test", "--json"]
     key: str = json.loads(matinee(home, *arguments, environment=ON).stdout)["key"]
     return key
 
 
 @pytest.fixture(scope="module")
-def operator(home: Path) -> str:
+def operator(home: Path, report: dict[str, Any]) -> str:
     return api_key(load_settings({"home": str(home)}, environment={}), "operator")
 
 
 @pytest.fixture(scope="module")
 def url(home: Path, service: str) -> Iterator[str]:
     up = matinee(home, "up", "--json", environment=ON | {"MATINEE_AUTH_TOKEN": service})
-    assert up.returncode == 0, up.stderr
+    assert up.returncode == 0, up.stderr + (home / "logs" / "service.log").read_text()[-2000:]
     found: str = json.loads(up.stdout)["url"]
     with Client(found) as client:
         wait_ready(client, timeout_s=60)
     yield found
     assert json.loads(matinee(home, "down", "--json", environment=ON).stdout) == {"stopped": True}
+    assert matinee(home, "status", environment=ON).returncode == 1
 
 
 def status(home: Path, token: str) -> dict[str, Any]:
@@ -56,6 +51,27 @@ def status(home: Path, token: str) -> dict[str, Any]:
     return found
 
 
+def test_a_demo_without_a_key_ends_before_it_begins(home: Path, report: dict[str, Any]) -> None:
+    done = matinee(home, "demo", "--exit", environment=ON, timeout_s=60)
+    assert done.returncode == 2
+    assert "authentication is on: set auth.token" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_it_resumes_what_was_trained(url: str, service: str, report: dict[str, Any]) -> None:
+    with Client(url, service) as client:
+        code, page = client.recommend("196", k=5)
+    assert code == 200
+    assert page["answer"] == "personal"
+    assert page["model_version"].endswith(report["model_version"])
+
+
+def test_another_on_the_same_home_is_refused(home: Path, url: str, service: str) -> None:
+    again = matinee(home, "demo", "--exit", environment=ON | {"MATINEE_AUTH_TOKEN": service})
+    assert again.returncode == 2
+    assert "in use" in again.stderr
+
+
 def test_clients_with_a_key_are_served_and_others_are_not(url: str, service: str, operator: str) -> None:
     with Client(url, service) as client:
         assert load(client, MEMBERS, requests=40, clients=4).failed == 0
@@ -63,7 +79,7 @@ def test_clients_with_a_key_are_served_and_others_are_not(url: str, service: str
     assert (fresh.posts, fresh.lost, fresh.still_shown) == (8, 0, 0)
     for token, code in (("", 401), (service + "x", 401), (operator, 403)):
         with Client(url, token) as client:
-            assert client.recommend("m1")[0] == code
+            assert client.recommend("196")[0] == code
 
 
 def test_commands_of_this_machine_show_their_token(home: Path, url: str, service: str, operator: str) -> None:
@@ -76,19 +92,8 @@ def test_commands_of_this_machine_show_their_token(home: Path, url: str, service
 
 
 def test_rollouts_need_no_key_on_this_machine(home: Path, url: str) -> None:
-    arguments = ["rollout", "start", "recommender", "--candidate", "2", "--json"]
-    started = matinee(home, *arguments, environment=ON)
-    assert started.returncode == 0, started.stderr
-    number = json.loads(started.stdout)["rollout"]
-    stopped = matinee(home, "rollout", "stop", str(number), "--json", environment=ON)
-    assert stopped.returncode == 0, stopped.stderr
-
-
-def test_a_demo_without_a_key_ends_before_it_begins(home: Path) -> None:
-    done = matinee(home, "demo", "--exit", environment=ON, timeout_s=60)
-    assert done.returncode == 2
-    assert "authentication is on: set auth.token" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    listed = matinee(home, "rollout", "list", "--json", environment=ON)
+    assert (listed.returncode, json.loads(listed.stdout)) == (0, {"rollouts": []})
 
 
 def test_no_file_of_the_home_holds_a_key(home: Path, url: str, service: str, operator: str) -> None:
