@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import tempfile
+import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 from benchmarks import served
 from benchmarks.common import ROOT, PeerFailed, arguments, machine, skipped
 from benchmarks.plots import side_by_side
-from benchmarks.servers import homes, load, our_server, saturation
+from benchmarks.servers import Request, homes, load, our_server, saturation
 
 NAME = "serving_load"
 SIZES = ((1_000, 2_000), (10_000, 2_000), (10_000, 20_000), (100_000, 2_000))
@@ -61,6 +62,7 @@ def measure(folder: Path, titles: int, members: int, *, quick: bool) -> dict[str
     requests = homes(members)[:: members // ASKED]
     cores = sorted(os.sched_getaffinity(0))
     with our_server(flags, core=cores[0]) as url:
+        _warm(url, requests)
         top = saturation(url, requests, core=cores[-1], first=25.0)
         half = load(url, requests, rate=top["rate"] / 2, seconds=5 if quick else HALF_S, core=cores[-1])
         seconds = OVERLOAD_S if (titles, members) == OVERLOADED else 5.0
@@ -87,6 +89,12 @@ def measure(folder: Path, titles: int, members: int, *, quick: bool) -> dict[str
     }
     print(json.dumps(line), flush=True)
     return line
+
+
+def _warm(url: str, requests: Sequence[Request]) -> None:
+    """Ask for every page once, one after another: titles' neighbours are looked up the first time only."""
+    for request in requests:
+        urllib.request.urlopen(url + request["target"], timeout=60).close()
 
 
 def plot(lines: Sequence[dict[str, Any]]) -> None:
