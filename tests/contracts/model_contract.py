@@ -141,6 +141,8 @@ class ModelContract:
 
     scores_while_fitting: ClassVar[bool] = True
     """False for a model that combines others."""
+    factored: ClassVar[bool] = True
+    """False for a model whose signals are no products with title vectors."""
 
     _cache: ClassVar[dict[tuple[type, bool], Model]] = {}
 
@@ -217,7 +219,9 @@ class ModelContract:
 
     def test_products_are_the_signals_of_any_titles(self) -> None:
         model = self.fitted()
-        if not isinstance(model, Factored) or (titles := model.title_vectors()) is None:
+        titles = model.title_vectors() if isinstance(model, Factored) else None
+        assert (titles is not None) == self.factored
+        if titles is None:
             pytest.skip("its signals are no products with title vectors")
         data = training_set()
         later = data.interactions.time.max() + 9 * DAY

@@ -11,15 +11,10 @@ import numpy.typing as npt
 
 from matinee.canary.early import Evidence, Histogram, Moments, Rate
 
-OF_EXPOSURES = (
-    "play_rate",
-    "click_rate",
-    "watch_s",
-    "cold_rate",
-    "fallback_rate",
-    "latency_mean_ms",
-    "latency_ms",
-)
+FIGURES = ("play_rate", "click_rate", "watch_s", "cold_rate", "fallback_rate", "latency_mean_ms")
+"""Rates and means of exposures: plays, clicks and seconds watched of each, cold starts, answers for which
+something stood in, latency."""
+OF_EXPOSURES = (*FIGURES, "latency_ms")
 MEMBER = "member."
 EVIDENCE = (*OF_EXPOSURES, *(MEMBER + name for name in OF_EXPOSURES))
 """What limits may name: rates, the means watch_s and latency_mean_ms, and latency_ms for quantiles; of all

@@ -13,22 +13,13 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from matinee.canary.counts import Shown, Side
+from matinee.canary.counts import FIGURES, Shown, Side
 from matinee.canary.judge import Samples
 from matinee.errors import InvalidInput
 from matinee.monitoring.window import COLD_START
 from matinee.schema import EventType
 
-METRICS = (
-    "play_rate",
-    "click_rate",
-    "watch_s",
-    "cold_rate",
-    "fallback_rate",
-    "latency_mean_ms",
-    "latency_p95_ms",
-    "latency_p99_ms",
-)
+METRICS = (*FIGURES, "latency_p95_ms", "latency_p99_ms")
 """What the judge may be asked about, a value an interval: plays, clicks and seconds watched per exposure (one
 that led to several counts once, its seconds together), the share of cold starts, that of answers for which
 something stood in because the version did not answer, latency."""

@@ -32,7 +32,7 @@ from matinee.gateway.messages import (
     TitleFeaturesAnswer,
 )
 from matinee.gateway.metrics import MEDIA_TYPE, Metrics, Pipeline
-from matinee.gateway.problems import Problem, problem, shown
+from matinee.gateway.problems import documented, problem, shown
 from matinee.registry.mlflow import Registry
 from matinee.serving.availability import country_of
 from matinee.serving.exposures import ExposureLog
@@ -120,7 +120,7 @@ def build_app(settings: Settings, parts: Parts) -> FastAPI:
     @app.post(
         "/v1/recommendations",
         response_model=Recommendations,
-        responses=_problems(400, 413, 415, 422, 503),
+        responses=documented(400, 413, 415, 422, 503),
         dependencies=[Depends(json_only)],
         openapi_extra=allow("member", "service"),
     )
@@ -133,7 +133,7 @@ def build_app(settings: Settings, parts: Parts) -> FastAPI:
         "/v1/events",
         status_code=202,
         response_model=EventsAnswer,
-        responses=_MIXED | _problems(400, 413, 415, 422, 503),
+        responses=_MIXED | documented(400, 413, 415, 422, 503),
         dependencies=[Depends(json_only)],
         openapi_extra=allow("member", "service", traffic="event") | {"requestBody": _EVENTS_BODY},
     )
@@ -158,7 +158,7 @@ def build_app(settings: Settings, parts: Parts) -> FastAPI:
     @app.get(
         "/v1/members/{member_id:path}/features",
         response_model=MemberFeatures,
-        responses=_problems(404, 503),
+        responses=documented(404, 503),
         openapi_extra=allow("member", "service", traffic="batch"),
     )
     async def member_features(member_id: str) -> Response:
@@ -172,7 +172,7 @@ def build_app(settings: Settings, parts: Parts) -> FastAPI:
     @app.get(
         "/v1/titles/{title_id:path}/features",
         response_model=TitleFeaturesAnswer,
-        responses=_problems(404, 503),
+        responses=documented(404, 503),
         openapi_extra=allow("service"),
     )
     async def title_features(title_id: str) -> Response:
@@ -192,7 +192,7 @@ def build_app(settings: Settings, parts: Parts) -> FastAPI:
     @app.get(
         "/v1/splits/{surface}",
         response_model=SplitState,
-        responses=_problems(503),
+        responses=documented(503),
         openapi_extra=allow("operator"),
     )
     async def split(surface: str) -> Response:
@@ -202,7 +202,7 @@ def build_app(settings: Settings, parts: Parts) -> FastAPI:
     @app.put(
         "/v1/splits/{surface}",
         response_model=SplitState,
-        responses=_problems(400, 413, 415, 422, 503),
+        responses=documented(400, 413, 415, 422, 503),
         dependencies=[Depends(json_only)],
         openapi_extra=allow("operator"),
     )
@@ -226,7 +226,7 @@ def build_app(settings: Settings, parts: Parts) -> FastAPI:
         """The process answers."""
         return _json({"status": "ok"})
 
-    @app.get("/readyz", response_model=Health, responses=_problems(503), openapi_extra=allow())
+    @app.get("/readyz", response_model=Health, responses=documented(503), openapi_extra=allow())
     async def readyz() -> Response:
         """A version is live and features can be read."""
         await _on(reading, parts.recommender.check_ready)
@@ -343,10 +343,6 @@ def _require(registry: Registry, model: str, version: str) -> None:
 
 def _time(time_us: Any) -> str | None:
     return rfc3339(time_us) if isinstance(time_us, int) else None
-
-
-def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    return {status: {"model": Problem} for status in statuses}
 
 
 def _problems_in_openapi(app: FastAPI, max_k: int) -> None:

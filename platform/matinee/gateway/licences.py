@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import closing
 from typing import Annotated, Any
 
 import pyarrow as pa
@@ -15,13 +15,12 @@ from matinee.config import Settings
 from matinee.events.encode import rfc3339
 from matinee.gateway.bodies import json_only
 from matinee.gateway.guard import allow
-from matinee.gateway.messages import Body, MemberId, Name
-from matinee.gateway.problems import Problem
+from matinee.gateway.messages import Body, MemberId, Name, Why
+from matinee.gateway.problems import documented
 from matinee.serving.availability import WINDOW_SCHEMA, time_of
 from matinee.serving.licences import Change, Licences
 
 Time = Annotated[str | None, Field(None, description="RFC 3339; a date is its first moment, UTC.")]
-Reason = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
 class Window(Body):
@@ -45,7 +44,7 @@ class ListRequest(Body):
 
     windows: list[TitleWindow]
     who: Name
-    why: Reason
+    why: Why
 
 
 class TitleRequest(Body):
@@ -55,7 +54,7 @@ class TitleRequest(Body):
         description="Empty: it is on offer nowhere; null: what was decided about it alone is taken back."
     )
     who: Name
-    why: Reason
+    why: Why
 
 
 class WindowState(BaseModel):
@@ -94,63 +93,54 @@ def install(app: FastAPI, settings: Settings) -> None:
     """Add the routes to an application."""
 
     @app.get(
-        "/v1/licences", response_model=ListState, responses=_problems(503), openapi_extra=allow("operator")
+        "/v1/licences", response_model=ListState, responses=documented(503), openapi_extra=allow("operator")
     )
     def licences() -> dict[str, Any]:
         """What was decided about all titles."""
-        with _opened(settings) as store:
+        with closing(Licences(settings)) as store:
             return _list_state(store)
 
     @app.put(
         "/v1/licences",
         response_model=ListState,
-        responses=_problems(400, 413, 415, 422, 503),
+        responses=documented(400, 413, 415, 422, 503),
         openapi_extra=allow("operator"),
         dependencies=[Depends(json_only)],
     )
     def set_licences(body: ListRequest) -> dict[str, Any]:
         """Put another list in force, whole; replicas follow within a second."""
         windows = _table([each.title_id for each in body.windows], body.windows)
-        with _opened(settings) as store:
+        with closing(Licences(settings)) as store:
             store.replace(windows, who=body.who, why=body.why)
             return _list_state(store)
 
     @app.get(
         "/v1/licences/{title_id:path}",
         response_model=TitleState,
-        responses=_problems(503),
+        responses=documented(503),
         openapi_extra=allow("operator"),
     )
     def licence(title_id: str) -> dict[str, Any]:
         """Where and when a title is on offer."""
-        with _opened(settings) as store:
+        with closing(Licences(settings)) as store:
             return _title_state(store, title_id)
 
     @app.put(
         "/v1/licences/{title_id:path}",
         response_model=TitleState,
-        responses=_problems(400, 413, 415, 422, 503),
+        responses=documented(400, 413, 415, 422, 503),
         openapi_extra=allow("operator"),
         dependencies=[Depends(json_only)],
     )
     def set_licence(title_id: str, body: TitleRequest) -> dict[str, Any]:
         """Decide about one title; replicas follow within a second."""
-        with _opened(settings) as store:
+        with closing(Licences(settings)) as store:
             if body.windows is None:
                 store.clear(title_id, who=body.who, why=body.why)
             else:
                 windows = _table([title_id] * len(body.windows), body.windows)
                 store.set(title_id, windows, who=body.who, why=body.why)
             return _title_state(store, title_id)
-
-
-@contextmanager
-def _opened(settings: Settings) -> Iterator[Licences]:
-    store = Licences(settings)
-    try:
-        yield store
-    finally:
-        store.close()
 
 
 def _table(title_ids: Sequence[str], windows: Sequence[Window]) -> pa.Table:
@@ -183,7 +173,3 @@ def _changes(changes: Sequence[Change]) -> list[dict[str, Any]]:
         {"windows": each.windows, "who": each.who, "why": each.why, "time": rfc3339(each.time)}
         for each in changes
     ]
-
-
-def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    return {status: {"model": Problem} for status in statuses}

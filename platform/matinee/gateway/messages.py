@@ -10,6 +10,7 @@ from matinee.schema import EventType
 
 MemberId = Annotated[str, Field(min_length=1, max_length=256)]
 Name = Annotated[str, Field(min_length=1, max_length=128)]
+Why = Annotated[str, Field(min_length=1, max_length=1000)]
 ColdReason = Literal["unknown_member", "no_known_titles", "features_unavailable", "model_unavailable"]
 FALLBACK = (
     "What stood in for the version's own scores: part:NAME (a model inside it), cached (an earlier page), "
@@ -154,7 +155,7 @@ class SplitRequest(Body):
         max_length=16, description="Version to weight; only ratios count. Empty: back to the champion."
     )
     who: Name
-    why: Annotated[str, Field(min_length=1, max_length=1000)]
+    why: Why
 
 
 class SplitChange(BaseModel):

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, StringConstraints
 from matinee.events.encode import rfc3339
 from matinee.gateway.guard import allow
 from matinee.gateway.messages import Answered, Name
-from matinee.gateway.problems import Problem
+from matinee.gateway.problems import documented
 from matinee.gateway.shortcut import asked
 from matinee.serving.availability import country_of
 from matinee.serving.home import Layout
@@ -103,7 +103,7 @@ def install(app: FastAPI, surfaces: Surfaces) -> None:
     @app.get(
         HOME,
         response_model=Home,
-        responses={status: {"model": Problem} for status in (422, 503)},
+        responses=documented(422, 503),
         openapi_extra=allow("member", "service"),
     )
     async def home(
@@ -134,7 +134,7 @@ def install(app: FastAPI, surfaces: Surfaces) -> None:
     @app.get(
         "/v1/titles/{title_id:path}/similar",
         response_model=SimilarTitles,
-        responses={status: {"model": Problem} for status in (404, 422, 503)},
+        responses=documented(404, 422, 503),
         openapi_extra=allow("member", "service"),
     )
     async def similar(

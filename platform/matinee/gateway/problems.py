@@ -51,6 +51,11 @@ class Problem(BaseModel):
     errors: list[Fault] | None = Field(None, description="Each fault, where there can be several.")
 
 
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Statuses that a route answers with a problem, as OpenAPI is told."""
+    return {status: {"model": Problem} for status in statuses}
+
+
 def problem(
     path: str,
     status: int,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing
 from typing import Annotated, Any, Literal
 
 from fastapi import Depends, FastAPI
@@ -18,10 +17,9 @@ from matinee.errors import InvalidInput
 from matinee.events.encode import rfc3339
 from matinee.gateway.bodies import json_only
 from matinee.gateway.guard import allow
-from matinee.gateway.messages import Body, Name
-from matinee.gateway.problems import Problem
+from matinee.gateway.messages import Body, Name, Why
+from matinee.gateway.problems import documented
 
-Reason = Annotated[str, Field(min_length=1, max_length=1000)]
 Number = Annotated[int, PathValue(ge=1, lt=1 << 31)]
 
 
@@ -32,14 +30,14 @@ class RolloutRequest(Body):
     plan: str | dict[str, Any] = Field("canary", description="A preset's name, or a plan.")
     surface: Name = Field("home", description="The place in the product.")
     who: Name
-    why: Reason
+    why: Why
 
 
 class StopRequest(Body):
     """Who ends a rollout, and why."""
 
     who: Name
-    why: Reason
+    why: Why
 
 
 class DecisionState(BaseModel):
@@ -82,18 +80,18 @@ def install(app: FastAPI, settings: Settings) -> None:
     """Add the routes to an application."""
 
     @app.get(
-        "/v1/rollouts", response_model=RolloutList, responses=_problems(503), openapi_extra=allow("operator")
+        "/v1/rollouts", response_model=RolloutList, responses=documented(503), openapi_extra=allow("operator")
     )
     def rollouts() -> dict[str, Any]:
         """Every rollout."""
-        with _opened(settings) as store:
+        with closing(Rollouts(settings)) as store:
             return {"rollouts": [_state(each) for each in store.all()]}
 
     @app.post(
         "/v1/rollouts",
         status_code=201,
         response_model=RolloutState,
-        responses=_problems(400, 404, 413, 415, 422, 503),
+        responses=documented(400, 404, 413, 415, 422, 503),
         openapi_extra=allow("operator"),
         dependencies=[Depends(json_only)],
     )
@@ -117,18 +115,18 @@ def install(app: FastAPI, settings: Settings) -> None:
     @app.get(
         "/v1/rollouts/{rollout}",
         response_model=RolloutState,
-        responses=_problems(404, 422, 503),
+        responses=documented(404, 422, 503),
         openapi_extra=allow("operator"),
     )
     def rollout(rollout: Number) -> dict[str, Any]:
         """One rollout with its decisions and their evidence."""
-        with _opened(settings) as store:
+        with closing(Rollouts(settings)) as store:
             return _state(store.get(rollout))
 
     @app.post(
         "/v1/rollouts/{rollout}/stop",
         response_model=RolloutState,
-        responses=_problems(400, 404, 413, 415, 422, 503),
+        responses=documented(400, 404, 413, 415, 422, 503),
         openapi_extra=allow("operator"),
         dependencies=[Depends(json_only)],
     )
@@ -137,21 +135,8 @@ def install(app: FastAPI, settings: Settings) -> None:
         return _state(stop(settings, rollout, who=body.who, why=body.why))
 
 
-@contextmanager
-def _opened(settings: Settings) -> Iterator[Rollouts]:
-    store = Rollouts(settings)
-    try:
-        yield store
-    finally:
-        store.close()
-
-
 def _state(rollout: Rollout) -> dict[str, Any]:
     found = rollout.shown()
     for line in (found, *found["decisions"]):
         line["time"] = rfc3339(line["time"])
     return found
-
-
-def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    return {status: {"model": Problem} for status in statuses}

@@ -7,7 +7,7 @@ from nowhere known sees no title that is on offer in some countries only.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -78,20 +78,21 @@ class Offers:
     """The windows of one catalogue, ready for masks. Safe between threads.
 
     Args:
-        positions: title id to position, below `titles`; windows of other titles count for nothing.
+        title_ids: of the catalogue, t; windows of other titles count for nothing.
     """
 
-    def __init__(self, listed: Listed, positions: Mapping[str, int], titles: int) -> None:
+    def __init__(self, listed: Listed, title_ids: Sequence[str]) -> None:
         self.listed = listed
         table = listed.windows
-        position = np.array([positions.get(each, -1) for each in table["title_id"].to_pylist()], np.int64)
+        known = pc.index_in(table["title_id"], pa.array(title_ids, pa.string()))
+        position = pc.fill_null(known, -1).to_numpy()
         rows = np.flatnonzero(position >= 0)
         country = np.array(pc.fill_null(table["country"], EVERYWHERE).to_pylist(), object)
         self._position = position[rows]
         self._country = country[rows]
         self._from = _times(table["available_from"], _FIRST)[rows]
         self._until = _times(table["available_until"], _LAST)[rows]
-        self._free = np.ones(titles, dtype=bool)
+        self._free = np.ones(len(title_ids), dtype=bool)
         self._free[self._position] = False
         self._named = frozenset(self._country.tolist())
         self._now: dict[str, Offer] = {}

@@ -50,8 +50,7 @@ class Titles:
         self.genres = _masks(table["genres"].to_pylist())
         """By genre, bool [t]."""
         self._listed = listed
-        self._positions = {title_id: position for position, title_id in enumerate(self.ids)}
-        self._offers = Offers(listed(), self._positions, len(self))
+        self._offers = Offers(listed(), self.ids)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -60,7 +59,7 @@ class Titles:
         """What is on offer where the member is, at `now` (microseconds)."""
         offers, listed = self._offers, self._listed()
         if offers.listed is not listed:
-            offers = self._offers = Offers(listed, self._positions, len(self))
+            offers = self._offers = Offers(listed, self.ids)
         return offers.at(filters.country, now)
 
     def allowed(self, filters: Filters, now: int) -> Mask:

@@ -54,6 +54,7 @@ class TestIals(CfContract):
 
 class TestEase(CfContract):
     method = "ease"
+    factored = False
 
 
 class TestSpectral(CfContract):

@@ -33,6 +33,7 @@ def members() -> dict[str, Model]:
 
 class TestEnsemble(ModelContract):
     scores_while_fitting = False
+    factored = False
 
     def build(self) -> Model:
         return Ensemble(EnsembleConfig()).with_members(members())

@@ -42,7 +42,7 @@ def shown(windows: list[Window], title: str, country: str | None, now: int) -> b
 def test_a_title_is_on_offer_where_and_when_a_window_says(
     windows: list[Window], asked: list[tuple[str | None, int]]
 ) -> None:
-    offers = Offers(listed(windows), {title: i for i, title in enumerate(TITLES)}, len(TITLES))
+    offers = Offers(listed(windows), TITLES)
     known: dict[tuple[str | None, str], list[bool]] = {}
     for country, now in asked:
         offer = offers.at(country, now)
@@ -53,16 +53,16 @@ def test_a_title_is_on_offer_where_and_when_a_window_says(
 
 
 def test_one_offer_stands_until_a_window_turns() -> None:
-    offers = Offers(listed([("t0", "SE", 10, 20)]), {"t0": 0}, 1)
+    offers = Offers(listed([("t0", "SE", 10, 20)]), ["t0"])
     assert offers.at("SE", 10) is offers.at("SE", 19)
     keys = [offers.at("SE", now).key for now in (9, 10, 20)]
     assert len(set(keys)) == 3
     assert offers.at("FR", 10) is offers.at("US", 15)
-    assert Offers(listed([("t0", "SE", 10, 20)], number=2), {"t0": 0}, 1).at("SE", 20).key not in keys
+    assert Offers(listed([("t0", "SE", 10, 20)], number=2), ["t0"]).at("SE", 20).key not in keys
 
 
 def test_nothing_decided_is_everything_on_offer() -> None:
-    assert Offers(Listed(), {"t0": 0, "t1": 1}, 2).at(None, 5).mask.all()
+    assert Offers(Listed(), ["t0", "t1"]).at(None, 5).mask.all()
 
 
 @pytest.mark.parametrize(
