@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from matinee.canary.judge import Analysis, Judgement, MetricJudgement, Samples, Summary, warnings_of
-from matinee.pages import document, safe
+from matinee.html import document, safe
 from matinee.schema import Decision
 
 _BINS = 32

@@ -10,10 +10,10 @@ from typing import TypeVar
 
 from matinee.config import Settings
 from matinee.errors import InvalidInput, NotFound
-from matinee.serving.at_hand import AtHand, Held
 from matinee.serving.exposures import Again, ExposureLog
 from matinee.serving.ladder import CACHED, LIVE, PART, POPULAR, Ladder, Rung
 from matinee.serving.page_cache import PageCache, slot_of
+from matinee.serving.page_memory import Held, PageMemory
 from matinee.serving.pages import HomeAnswer, HomeRequest, again, page_of, ranking_of, stand_in, told
 from matinee.serving.rank import Filters
 from matinee.serving.recommender import (
@@ -68,7 +68,7 @@ class Surfaces:
         self._recommender = recommender
         self._exposures = exposures
         self._cache = cache
-        self._pages = AtHand(
+        self._pages = PageMemory(
             recommender.written, look_s=settings.serving.page_look_s, ttl_s=settings.serving.page_ttl_s
         )
         self.ladder = Ladder(deadline_s=settings.serving.deadline_ms / 1e3, threads=threads)

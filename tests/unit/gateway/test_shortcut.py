@@ -21,7 +21,7 @@ from matinee.gateway.guard import Guard
 from matinee.gateway.keys import Keys
 from matinee.gateway.pages import HOME, Home
 from matinee.schema import TIMESTAMP
-from matinee.serving.at_hand import Held
+from matinee.serving.page_memory import Held
 from matinee.serving.surfaces import Surfaces
 
 PATH = "/v1/members/{}/home"

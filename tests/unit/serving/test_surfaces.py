@@ -21,9 +21,9 @@ from matinee.errors import InvalidInput, NotFound, Unavailable
 from matinee.features.online import MemberState
 from matinee.models.base import Model, Progress, Query, Scores, TrainingSet
 from matinee.models.bundle import Bundle
-from matinee.serving.at_hand import Held
 from matinee.serving.availability import WINDOW_SCHEMA, Listed
 from matinee.serving.page_cache import PageCache
+from matinee.serving.page_memory import Held
 from matinee.serving.page_stores import SqlitePages
 from matinee.serving.pages import HomeRequest
 from matinee.serving.place import Rules, Shadow
@@ -338,6 +338,17 @@ def test_a_page_is_not_at_hand_once_something_happened(
     versions.plan = replace(versions.plan)
     assert surfaces.at_hand("/m") is None
     at_hand(surfaces)
+
+
+def test_a_page_is_not_at_hand_where_something_happened_while_it_was_made(
+    surfaces: Surfaces, known: dict[str, MemberState], model: Whole
+) -> None:
+    known["m"] = member(3, 4)
+    model.trouble = lambda: surfaces.touch(["m"])
+    for _ in range(10):  # a page that comes while the store is asked is not taken either
+        assert asyncio.run(surfaces.home(HomeRequest(member_id="m"), "/m")).fallback is None
+        assert surfaces.at_hand("/m") is None
+        time.sleep(0.03)
 
 
 def test_what_stands_in_is_never_at_hand(

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any
 
-from matinee.pages import document, safe
+from matinee.html import document, safe
 
 _BAR_WIDTH, _BAR_HEIGHT = 168, 40
 

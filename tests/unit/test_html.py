@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from matinee.pages import document, safe
+from matinee.html import document, safe
 
 
 def test_a_text_stays_a_text() -> None:

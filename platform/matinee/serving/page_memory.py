@@ -51,7 +51,7 @@ class Held:
     exposure: PageExposure
 
 
-class AtHand:
+class PageMemory:
     """Pages by what was asked for, word for word: the same words are the same request. Safe between threads.
 
     Args:
@@ -116,7 +116,7 @@ class AtHand:
             self._asked.setdefault(request.member_id, set()).add(asked)
             self._pages[asked] = held
             if self._thread is None:
-                self._thread = threading.Thread(target=self._follow, name="at-hand", daemon=True)
+                self._thread = threading.Thread(target=self._follow, name="page-memory", daemon=True)
                 self._thread.start()
 
     def forget(self, member_ids: Collection[str]) -> None:

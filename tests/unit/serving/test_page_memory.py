@@ -11,8 +11,8 @@ import pytest
 
 from matinee.errors import Unavailable
 from matinee.features.rows import Cursor
-from matinee.serving import at_hand
-from matinee.serving.at_hand import AtHand, Held
+from matinee.serving import page_memory
+from matinee.serving.page_memory import Held, PageMemory
 from matinee.serving.pages import HomeAnswer, HomePage, HomeRequest
 from matinee.serving.versions import Plan
 
@@ -54,13 +54,13 @@ class Store:
 
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> Store:
-    monkeypatch.setattr(at_hand, "INTERVAL_S", 0.01)
+    monkeypatch.setattr(page_memory, "INTERVAL_S", 0.01)
     return Store()
 
 
 @pytest.fixture
-def pages(store: Store) -> Iterator[AtHand]:
-    made = AtHand(store.written, look_s=0.2, ttl_s=60)
+def pages(store: Store) -> Iterator[PageMemory]:
+    made = PageMemory(store.written, look_s=0.2, ttl_s=60)
     yield made
     store.free.set()
     made.close()
@@ -71,7 +71,7 @@ def now() -> int:
 
 
 def put(
-    pages: AtHand,
+    pages: PageMemory,
     asked: str,
     member_id: str = "m",
     *,
@@ -85,7 +85,7 @@ def put(
     pages.put(asked, HomeRequest(member_id=member_id), answer, plan=plan, until=until)
 
 
-def get(pages: AtHand, asked: str, plan: Plan = PLAN) -> Held | None:
+def get(pages: PageMemory, asked: str, plan: Plan = PLAN) -> Held | None:
     return pages.get(asked, plan=plan, now=now())
 
 
@@ -96,7 +96,7 @@ def wait(condition: object) -> None:
         time.sleep(0.002)
 
 
-def keep(pages: AtHand, asked: str, member_id: str = "m", **given: float) -> Held:
+def keep(pages: PageMemory, asked: str, member_id: str = "m", **given: float) -> Held:
     """Put a page until it stays: one that is put while the store is asked is not taken."""
     deadline = time.monotonic() + 5
     while True:
@@ -107,7 +107,7 @@ def keep(pages: AtHand, asked: str, member_id: str = "m", **given: float) -> Hel
         assert time.monotonic() < deadline
 
 
-def test_a_page_stays_until_the_store_tells_of_its_member(pages: AtHand, store: Store) -> None:
+def test_a_page_stays_until_the_store_tells_of_its_member(pages: PageMemory, store: Store) -> None:
     held = keep(pages, "/m")
     keep(pages, "/n", "n")
     time.sleep(0.1)
@@ -119,7 +119,7 @@ def test_a_page_stays_until_the_store_tells_of_its_member(pages: AtHand, store: 
     wait(lambda: get(pages, "/n") is None)
 
 
-def test_each_question_goes_on_where_the_last_one_ended(pages: AtHand, store: Store) -> None:
+def test_each_question_goes_on_where_the_last_one_ended(pages: PageMemory, store: Store) -> None:
     keep(pages, "/m")
     wait(lambda: len(store.asked) > 5)
     assert store.asked[0] == (["m"], {})
@@ -127,7 +127,7 @@ def test_each_question_goes_on_where_the_last_one_ended(pages: AtHand, store: St
         assert (members, since["view"].change) == (["m"], count)
 
 
-def test_while_the_store_is_silent_nothing_is_at_hand(pages: AtHand, store: Store) -> None:
+def test_while_the_store_is_silent_nothing_is_at_hand(pages: PageMemory, store: Store) -> None:
     keep(pages, "/m")
     store.down = True
     wait(lambda: get(pages, "/m") is None)
@@ -135,7 +135,7 @@ def test_while_the_store_is_silent_nothing_is_at_hand(pages: AtHand, store: Stor
     wait(lambda: get(pages, "/m") is not None)
 
 
-def test_what_was_read_while_the_store_was_asked_is_not_taken(pages: AtHand, store: Store) -> None:
+def test_what_was_read_while_the_store_was_asked_is_not_taken(pages: PageMemory, store: Store) -> None:
     keep(pages, "/m")
     store.free.clear()
     count = len(store.asked)
@@ -148,7 +148,7 @@ def test_what_was_read_while_the_store_was_asked_is_not_taken(pages: AtHand, sto
         wait(lambda: len(store.asked) > count + 2)
 
 
-def test_the_end_of_an_offer_ends_it(pages: AtHand) -> None:
+def test_the_end_of_an_offer_ends_it(pages: PageMemory) -> None:
     keep(pages, "/m")
     held = keep(pages, "/short", offered_s=0.5)
     wait(lambda: now() >= held.until)
@@ -156,7 +156,7 @@ def test_the_end_of_an_offer_ends_it(pages: AtHand) -> None:
     wait(lambda: get(pages, "/m") is not None)
 
 
-def test_another_plan_and_age_end_it(pages: AtHand) -> None:
+def test_another_plan_and_age_end_it(pages: PageMemory) -> None:
     keep(pages, "/m")
     assert get(pages, "/m", replace(PLAN)) is None
     assert get(pages, "/m") is None, "it is let go"
@@ -166,7 +166,7 @@ def test_another_plan_and_age_end_it(pages: AtHand) -> None:
     wait(lambda: get(pages, "/old") is None)
 
 
-def test_forgotten_members_leave_nothing_behind(pages: AtHand) -> None:
+def test_forgotten_members_leave_nothing_behind(pages: PageMemory) -> None:
     for asked, member_id in (("/1", "m"), ("/2", "m"), ("/3", "n")):
         keep(pages, asked, member_id)
     pages.forget(["m", "stranger"])
@@ -175,9 +175,9 @@ def test_forgotten_members_leave_nothing_behind(pages: AtHand) -> None:
 
 
 def test_the_first_page_gives_way_where_there_are_too_many(
-    pages: AtHand, monkeypatch: pytest.MonkeyPatch
+    pages: PageMemory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(at_hand, "MOST", 3)
+    monkeypatch.setattr(page_memory, "MOST", 3)
     for asked in ("/1", "/2", "/3", "/1", "/4"):
         keep(pages, asked, f"m{asked}")
     assert list(pages._pages) == ["/3", "/1", "/4"]
@@ -185,7 +185,7 @@ def test_the_first_page_gives_way_where_there_are_too_many(
 
 
 def test_without_a_look_nothing_is_at_hand_and_nobody_is_asked(store: Store) -> None:
-    off = AtHand(store.written, look_s=0, ttl_s=60)
+    off = PageMemory(store.written, look_s=0, ttl_s=60)
     put(off, "/m")
     off.close()
     assert not off._pages
@@ -193,7 +193,7 @@ def test_without_a_look_nothing_is_at_hand_and_nobody_is_asked(store: Store) -> 
 
 
 def test_a_defect_leaves_nothing_at_hand_and_the_thread_alive(
-    pages: AtHand, store: Store, caplog: pytest.LogCaptureFixture
+    pages: PageMemory, store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     keep(pages, "/m")
     store.batches.append(3)  # type: ignore[arg-type]
