@@ -1,4 +1,4 @@
-"""Fixtures every test may use: one Ray cluster a session, a data home a test."""
+"""What every test may use: one Ray cluster a session, a data home a test; properties without a deadline."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import fetched
+import hypothesis
 import pytest
 
 from matinee.config import Settings, load_settings
 from matinee.local.cluster import connect
 from matinee.sources import movielens
 from matinee.sources.dataset import Dataset
+
+hypothesis.settings.register_profile("matinee", deadline=None)
+hypothesis.settings.load_profile("matinee")
 
 
 @pytest.fixture

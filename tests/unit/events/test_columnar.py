@@ -81,7 +81,7 @@ BROKEN = st.one_of(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.lists(st.one_of(PAYLOAD, PAYLOAD, BROKEN), min_size=1, max_size=6))
 def test_what_it_accepts_is_what_the_validator_reads(payloads):
     plain = VALIDATOR._plain(payloads, NOW)

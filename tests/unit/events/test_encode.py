@@ -56,7 +56,7 @@ def rows(batch: list[Event]) -> pa.Table:
     return pa.Table.from_pylist(records, schema=EVENT_SCHEMA)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.lists(events(), max_size=5))
 def test_what_is_written_is_read_back(batch: list[Event]) -> None:
     table = rows(batch)

@@ -86,7 +86,7 @@ def test_discarding_leaves_other_clusters_and_partitions(tmp_path: Path) -> None
     }
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_each_event_is_held_once_whatever_crashes(data: st.DataObject) -> None:
     """Batches of any border, a crash after any part, a replay with other borders."""

@@ -170,7 +170,7 @@ SCRAPS = st.one_of(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.lists(st.one_of(st.just(None), SCRAPS), max_size=8))
 def test_no_bytes_crash_it_and_good_neighbours_stay(batch: list[bytes | None]) -> None:
     bodies = [payload(event_id=f"good-{i}") if body is None else body for i, body in enumerate(batch)]

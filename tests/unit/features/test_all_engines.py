@@ -14,7 +14,7 @@ from matinee.features.history_rows import columns_of, history_rows
 from matinee.schema import TIMESTAMP
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(seed=st.integers(0, 1 << 32), count=st.integers(0, 60))
 def test_batch_rows_are_those_of_the_reference(seed, count):
     draw = random.Random(seed)
@@ -30,7 +30,7 @@ def test_batch_rows_are_those_of_the_reference(seed, count):
     assert history_rows(view, shuffled, times="days").to_pylist() == list(last.values())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 1 << 32), count=st.integers(0, 60), asked=st.integers(0, 20))
 def test_the_offline_join_gives_the_row_as_of_the_entity_row_s_time(seed, count, asked):
     draw = random.Random(seed)
@@ -51,7 +51,7 @@ def test_the_offline_join_gives_the_row_as_of_the_entity_row_s_time(seed, count,
     assert found.to_pylist() == expected
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(seed=st.integers(0, 1 << 32), count=st.integers(0, 80))
 def test_the_stream_s_rows_are_those_of_the_reference_through_restores(seed, count):
     draw = random.Random(seed)

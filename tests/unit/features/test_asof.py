@@ -59,7 +59,7 @@ TIMES = st.one_of(st.none(), st.integers(0, 12), st.sampled_from([YEARS, YEARS +
     known=st.booleans(),
     has_created=st.booleans(),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_every_row_sees_the_latest_of_its_keys(rows, asked, ttl, known, has_created):
     known = known and has_created
     options = {"ttl": ttl, "known": known, "has_created": has_created}
@@ -71,7 +71,7 @@ def test_every_row_sees_the_latest_of_its_keys(rows, asked, ttl, known, has_crea
     asked=st.lists(st.tuples(NAMES, TIMES), max_size=40),
     sort=st.booleans(),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_the_order_of_rows_decides_between_equal_times_alone(rows, asked, sort):
     if sort:
         rows = sorted(rows, key=lambda row: -1 if row[1] is None else row[1])

@@ -88,7 +88,7 @@ def computed(plan):
     return [day - FIRST for span in plan.compute for day in range(span.first, span.last + 1)]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 1 << 32), count=st.integers(0, 60))
 def test_runs_leave_what_one_run_over_the_whole_lake_leaves(seed, count, tmp_path_factory):
     draw = random.Random(seed)

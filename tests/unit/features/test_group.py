@@ -153,7 +153,7 @@ def ends_of(events):
     return {int(p): int(offset[partition == p].max()) + 1 for p in np.unique(partition)}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(LOG, CUTS)
 def test_any_cut_of_the_log_leaves_what_batch_says(drawn, cuts):
     events = log_of(drawn)
@@ -180,7 +180,7 @@ def test_any_cut_of_the_log_leaves_what_batch_says(drawn, cuts):
     assert online.rows == wanted(lake, BOTH)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(LOG, CUTS, st.integers(0, 40), st.integers(0, 40))
 def test_a_worker_that_dies_and_one_that_takes_its_partition_leave_the_same(drawn, cuts, committed, read):
     """The first worker commits after `committed` events and dies after `read`; two others go on."""

@@ -78,7 +78,7 @@ def test_a_session_holds_while_its_gap_lasts():
     assert rows == [[1, 1.0], [2, 3.0], [3, 3.0], [0, 5.0], [1, None]]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=SEEDS, count=st.integers(1, 60))
 def test_the_size_of_groups_and_chunks_changes_nothing(seed, count):
     draw = random.Random(seed)
@@ -92,7 +92,7 @@ def test_the_size_of_groups_and_chunks_changes_nothing(seed, count):
             assert history_rows(view, events, times=times).to_pylist() == expected.to_pylist()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=SEEDS, count=st.integers(0, 60))
 def test_dictionaries_in_chunks_are_texts(seed, count):
     draw = random.Random(seed)
@@ -105,7 +105,7 @@ def test_dictionaries_in_chunks_are_texts(seed, count):
     assert history_rows(view, coded).to_pylist() == history_rows(view, table_of(log)).to_pylist()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=SEEDS, count=st.integers(1, 60), times=st.sampled_from(["events", "days", "latest"]))
 def test_since_leaves_out_rows_and_not_what_they_stand_for(seed, count, times):
     draw = random.Random(seed)
@@ -116,7 +116,7 @@ def test_since_leaves_out_rows_and_not_what_they_stand_for(seed, count, times):
     assert history_rows(view, table_of(log), times=times, since=since).to_pylist() == kept.to_pylist()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=SEEDS, count=st.integers(1, 60))
 def test_centuries_between_events_are_no_obstacle(seed, count):
     draw = random.Random(seed)

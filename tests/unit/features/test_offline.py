@@ -56,7 +56,7 @@ ASKED = st.lists(st.tuples(st.sampled_from(["a", "b", "nobody"]), st.integers(0,
 
 
 @given(ROWS, ASKED, st.sampled_from([0, 3]))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_no_row_sees_its_future(rows, asked, ttl):
     want = []
     for key, at in asked:

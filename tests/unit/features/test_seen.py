@@ -2,7 +2,7 @@
 
 import numpy as np
 import pyarrow as pa
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from matinee.features.seen import SeenIds
@@ -18,7 +18,6 @@ def add(seen, batch, time=0):
     return seen.add(ids, partition, np.full(len(batch), time, dtype=np.int64)).tolist()
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(EVENT, max_size=6), max_size=12))
 def test_an_id_is_new_once_in_its_partition(batches):
     seen, known = SeenIds(), set()

@@ -118,7 +118,7 @@ def event_lists(draw, min_size=0):
 
 
 @given(event_lists())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_row_of_the_history_equals_the_reference(events):
     table = lake(events)
     for view in VIEWS.values():
@@ -130,7 +130,7 @@ def test_every_row_of_the_history_equals_the_reference(events):
 
 
 @given(event_lists(min_size=1), st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_row_of_the_history_is_the_latest_row_as_of_its_time_bit_for_bit(events, data):
     moment = data.draw(st.sampled_from([e[4] for e in events]))
     whole, past = lake(events), lake([e for e in events if e[4] <= moment])
@@ -142,7 +142,7 @@ def test_a_row_of_the_history_is_the_latest_row_as_of_its_time_bit_for_bit(event
 
 
 @given(event_lists(), st.data())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_any_split_and_any_order_leave_the_same_rows_bit_for_bit(events, data):
     arrivals = data.draw(st.permutations(events))
     histories = {key: History(key) for key in ("member_id", "title_id")}

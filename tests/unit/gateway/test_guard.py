@@ -20,7 +20,8 @@ from matinee.gateway.auth import Authenticator
 from matinee.gateway.guard import allow, permit
 from matinee.gateway.keys import Keys
 from matinee.gateway.limits import Limits
-from matinee.gateway.shedding import MOST
+from matinee.gateway.shedding import MOST, Flights, Traffic
+from matinee.schema import Decision
 
 
 def application(settings: Settings, auth: Authenticator) -> FastAPI:
@@ -116,6 +117,29 @@ def test_a_key_opens_the_routes_of_its_scope(
     held = bearer(key(settings, scope))
     found = (client.request("GET", path, **held).status_code for path in ("/members/anyone/x", "/operate"))
     assert tuple(found) == expected
+
+
+@pytest.mark.parametrize(
+    ("scope", "path", "traffic"),
+    [
+        ("service", "/members/m/x", "page"),
+        ("batch", "/members/m/x", "batch"),
+        ("operator", "/operate", "control"),
+    ],
+)
+def test_requests_are_admitted_as_what_their_route_and_caller_make_them(
+    client: Any, settings: Settings, monkeypatch: pytest.MonkeyPatch, scope: str, path: str, traffic: str
+) -> None:
+    asked = []
+    admit = Flights.admit
+
+    def seen(flights: Flights, kind: Traffic) -> Decision:
+        asked.append(kind)
+        return admit(flights, kind)
+
+    monkeypatch.setattr(Flights, "admit", seen)
+    assert client.request("GET", path, **bearer(key(settings, scope))).status_code == 200
+    assert asked == [traffic]
 
 
 def test_a_token_with_two_scopes_is_not_bound_to_its_member(client: Any) -> None:

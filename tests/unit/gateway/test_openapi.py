@@ -53,7 +53,6 @@ def asked(document: Any, examples: int, check: Callable[[Any], None]) -> None:
     """Put `examples` made-up requests to each operation."""
     limits = settings(
         max_examples=examples,
-        deadline=None,
         derandomize=True,
         database=None,
         suppress_health_check=list(HealthCheck),

@@ -28,7 +28,7 @@ def test_weights_are_each_titles_ridge_regression_on_the_others(dropout: float) 
         np.testing.assert_allclose(found[others, title], expected, rtol=1e-5, atol=1e-7)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10_000), order=st.permutations(range(12)))
 def test_titles_in_another_order_score_the_same(seed: int, order: list[int]) -> None:
     x = watched(seed)

@@ -76,7 +76,7 @@ def test_as_many_steps_as_factors_reach_the_exact_solution() -> None:
     np.testing.assert_allclose(members @ moved.T, exact_members @ exact.T, rtol=1e-2, atol=1e-3)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     seed=st.integers(0, 10_000),
     steps=st.integers(1, 6),

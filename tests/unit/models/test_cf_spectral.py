@@ -105,7 +105,7 @@ def test_no_watches_give_no_scores() -> None:
     assert not spectral.fit(nothing, SMALL, 0).score(rows).any()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10_000), order=st.permutations(range(25)))
 def test_titles_in_another_order_score_the_same(seed: int, order: list[int]) -> None:
     x = watched(seed)
@@ -116,7 +116,7 @@ def test_titles_in_another_order_score_the_same(seed: int, order: list[int]) -> 
 
 
 @given(seed=st.integers(0, 10_000), scale=st.floats(0.1, 10))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_scores_are_linear_in_the_history(seed: int, scale: float) -> None:
     x = watched(seed)
     found = spectral.fit(x, SMALL, 0)

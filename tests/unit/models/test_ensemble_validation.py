@@ -171,7 +171,7 @@ def test_segments_of_few_cases_mean_what_all_mean() -> None:
     np.testing.assert_array_equal(found, np.tile(found[3], (len(SEGMENTS), 1)))
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(
     seed=st.integers(0, 99), count=st.integers(1, 30), told=st.lists(st.floats(0, 3), min_size=1, max_size=4)
 )

@@ -25,7 +25,7 @@ def whole() -> tuple[dict[str, int], list[Edges]]:
 
 
 @given(layers=st.integers(1, 3), seed=st.integers(0, 99), backend=st.sampled_from(["dgl", "torch"]))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_with_every_neighbour_the_titles_asked_for_are_those_of_the_whole_graph(
     layers: int, seed: int, backend: str
 ) -> None:

@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from matinee.models.base import Model, Query, Scores, TrainingSet
@@ -145,7 +145,6 @@ def known(version: Live, member: int, now: int = NOW) -> Known:
     )
 
 
-@settings(deadline=None)
 @given(st.integers(0, MEMBERS - 1), st.lists(st.integers(0, TITLES - 1), min_size=1, max_size=30))
 def test_titles_score_as_in_a_full_pass(member: int, some: list[int]) -> None:
     found, whole, positions = retrieved(member), every(member), np.array(some)
@@ -169,7 +168,6 @@ def test_hardly_any_of_the_best_are_missed() -> None:
     assert np.mean(missed["ranked"]) < 0.02
 
 
-@settings(deadline=None)
 @given(
     member=st.integers(0, MEMBERS - 1),
     age=st.sampled_from([None, 0, 7, 12, 18]),

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from contracts.model_contract import training_set
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from matinee.models.base import TrainingSet
@@ -41,7 +41,6 @@ def by_member(data: TrainingSet) -> dict[str, list[tuple[object, ...]]]:
     return found
 
 
-@settings(deadline=None)
 @given(
     st.integers(0, 60),
     st.integers(1, 12),

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pyarrow as pa
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from matinee.features.aggregates.keyed import Arena, Index, Slots, Texts, distinct, spread
@@ -10,7 +10,6 @@ from matinee.features.exact import stable_hash
 
 
 @given(st.lists(st.sets(st.integers(0, 2**64 - 1) | st.integers(0, 20), max_size=40), max_size=6))
-@settings(deadline=None)
 def test_index_finds_what_was_added_and_nothing_else(batches):
     # Places of 0 and 1 are one: hashes of texts meet no likelier there than anywhere.
     index, held = Index(), {}
@@ -33,7 +32,6 @@ def test_index_grows_and_probes_past_hashes_with_the_same_place():
 
 
 @given(st.lists(st.lists(st.text(max_size=9), unique=True, max_size=30), max_size=5))
-@settings(deadline=None)
 def test_texts_keep_each_text_once_in_order_of_arrival(batches):
     texts, held = Texts(), {}
     for batch in batches:
@@ -48,7 +46,6 @@ def test_texts_keep_each_text_once_in_order_of_arrival(batches):
 
 
 @given(st.lists(st.sets(st.tuples(st.integers(0, 5), st.integers(0, 3)), max_size=10), max_size=5))
-@settings(deadline=None)
 def test_slots_of_a_key_lie_in_any_of_its_partitions(batches):
     slots, held = Slots(), {}
     for batch in batches:
@@ -68,7 +65,6 @@ def test_slots_of_a_key_lie_in_any_of_its_partitions(batches):
 
 
 @given(st.data())
-@settings(deadline=None)
 def test_arena_holds_the_rows_of_each_slot_in_order(data):
     arena, held = Arena({"a": np.int64, "b": np.uint8}), {}
     for _ in range(data.draw(st.integers(1, 12))):
@@ -104,13 +100,11 @@ def test_arena_gives_garbage_back():
 
 
 @given(st.lists(st.tuples(st.integers(-9, 9), st.integers(0, 4)), max_size=10))
-@settings(deadline=None)
 def test_spread_lists_each_range_in_turn(ranges):
     starts, counts = np.array(ranges, np.int64).reshape(-1, 2).T
     assert spread(starts, counts).tolist() == [at + i for at, count in ranges for i in range(count)]
 
 
 @given(st.lists(st.integers(-5, 5)))
-@settings(deadline=None)
 def test_distinct_is_sorted(values):
     assert distinct(np.array(values, np.int64)).tolist() == sorted(set(values))

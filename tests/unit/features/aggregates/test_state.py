@@ -124,7 +124,7 @@ def same(table, view, events):
 
 
 @given(st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_view_over_any_batches_equals_the_reference(data):
     view, events = data.draw(views()), data.draw(event_lists())
     state = AggregateState([view])
@@ -140,7 +140,7 @@ def test_any_view_over_any_batches_equals_the_reference(data):
 
 
 @given(st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_touched_names_every_key_whose_row_changed(data):
     view, events = data.draw(views()), data.draw(event_lists())
     state, before = AggregateState([view]), {}
@@ -154,7 +154,7 @@ def test_touched_names_every_key_whose_row_changed(data):
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_base_and_its_deltas_restore_the_state(data):
     chosen = [data.draw(views(name)) for name in ("a", "b")]
     events = data.draw(event_lists())
@@ -181,7 +181,7 @@ def test_a_base_and_its_deltas_restore_the_state(data):
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_states_of_several_workers_unite(data):
     view, events = data.draw(views()), data.draw(event_lists())
     owner = {0: 0, 1: 1, 2: 0}
@@ -205,7 +205,7 @@ def test_states_of_several_workers_unite(data):
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_pruning_changes_no_row_now_or_later(data):
     view, events = data.draw(views()), data.draw(event_lists(partitions=1))
     events = [{**event, "partition": int(event["member_id"][1:])} for event in events]
@@ -228,7 +228,7 @@ def test_pruning_changes_no_row_now_or_later(data):
 
 
 @given(st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_back_filling_tables_equals_having_had_them(data):
     old, new = data.draw(views("a")), data.draw(views("b"))
     events = data.draw(event_lists())
@@ -246,7 +246,7 @@ def test_back_filling_tables_equals_having_had_them(data):
 
 
 @given(st.data())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_closed_windows_equal_the_reference(data):
     window = data.draw(st.sampled_from([SLIDING, Window.tumbling(5 * SECOND)]))
     drawn = [data.draw(aggregates(f"a{i}", (), (window,))) for i in range(3)]

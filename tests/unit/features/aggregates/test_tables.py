@@ -1,7 +1,7 @@
 """Laws of rows that combine: at once or part by part, in any order, they come to the same."""
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from matinee.features.aggregates.plan import LEAST, Kind, Measure, Partial, StateTable
@@ -59,7 +59,6 @@ def as_set(owner, rows):
     st.integers(0, 30),
     st.randoms(use_true_random=False),
 )
-@settings(deadline=None)
 def test_parts_combine_to_the_whole(table, events, cut, random):
     events = [
         (owner, time, item % 3 if table.n else item >> 62, value) for owner, time, item, value in events
@@ -90,7 +89,6 @@ def test_parts_combine_to_the_whole(table, events, cut, random):
     ),
     st.integers(1, 3),
 )
-@settings(deadline=None)
 def test_groups_order_by_all_columns_and_tell_apart_by_some(rows, identity):
     columns = [
         np.array([row[0] for row in rows], np.int64),
