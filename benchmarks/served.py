@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from matinee.config import Settings, load_settings
-from matinee.models.base import Model, ModelSpec, Query
+from matinee.models.base import Model, ModelSpec, Query, TrainingSet
 from matinee.models.ensemble.model import Ensemble
 from matinee.models.ensemble.weights import SEGMENTS
 from matinee.schema import CATALOGUE_SCHEMA, TIMESTAMP, Catalogue, Interactions
@@ -111,42 +111,52 @@ def make(settings: Settings, *, titles: int, members: int) -> None:
 
 def register(settings: Settings, offered: Catalogue, watched: list[list[int]]) -> None:
     """Fit the ensemble as it ships, but shortly, and make it the champion."""
-    from matinee.models import discover
-    from matinee.models.base import TrainingSet
-    from matinee.models.bundle import save_bundle
     from matinee.registry.mlflow import Registry
 
-    lengths = np.array([len(titles) for titles in watched])
-    member = np.repeat(np.arange(len(watched)), lengths)
-    hour = np.concatenate([np.arange(length) for length in lengths])
-    order = np.lexsort((member, hour))
-    data = TrainingSet(
-        interactions=Interactions(
-            member_ids=[f"m{i}" for i in range(len(watched))],
-            title_ids=offered.title_ids,
-            member=member[order].astype(np.int32),
-            title=np.concatenate(watched)[order].astype(np.int32),
-            time=START + hour[order].astype(np.int64) * HOUR,
-            value=np.full(len(order), np.nan, dtype=np.float32),
-        ),
-        catalogue=offered,
-    )
-    specs = discover()
-    spec = specs["ensemble"]
-    members = {
-        name: specs[name].model(replace(specs[name].presets["default"], **SHORT.get(name, {})))
-        for name in spec.members
-    }
-    for each in members.values():
-        each.fit(data, seed=0)
-    model = weighed(spec, members)
     folder = settings.home / "draft"
-    folder.mkdir()
-    save_bundle(folder, model, name="ensemble", catalogue=offered, extra={})
+    fit(folder, training_set(offered, watched), SHORT)
     registry = Registry(settings)
     with registry.run("ensemble", config={}, tags={}) as run:
         registry.register(settings.serving.model, folder, run_id=run.run_id, metrics={})
     registry.alias(settings.serving.model, "champion", "1")
+
+
+def training_set(offered: Catalogue, watched: list[list[int]]) -> TrainingSet:
+    """What members m0, m1, ... watched, a title an hour from START, each member's oldest first."""
+    lengths = [len(titles) for titles in watched]
+    member = np.repeat(np.arange(len(watched)), lengths)
+    hour = np.concatenate([np.arange(length) for length in lengths])
+    order = np.lexsort((member, hour))
+    interactions = Interactions(
+        member_ids=[f"m{i}" for i in range(len(watched))],
+        title_ids=offered.title_ids,
+        member=member[order].astype(np.int32),
+        title=np.concatenate(watched)[order].astype(np.int32),
+        time=START + hour[order].astype(np.int64) * HOUR,
+        value=np.full(len(order), np.nan, dtype=np.float32),
+    )
+    return TrainingSet(interactions=interactions, catalogue=offered)
+
+
+def fit(folder: Path, data: TrainingSet, changes: Mapping[str, Mapping[str, Any]]) -> None:
+    """Fit the ensemble's members, and save it into a new folder with its signals weighing alike.
+
+    Args:
+        changes: to the members' default configs, by name.
+    """
+    from matinee.models import discover
+    from matinee.models.bundle import save_bundle
+
+    specs = discover()
+    spec = specs["ensemble"]
+    members = {
+        name: specs[name].model(replace(specs[name].presets["default"], **changes.get(name, {})))
+        for name in spec.members
+    }
+    for each in members.values():
+        each.fit(data, seed=0)
+    folder.mkdir(parents=True)
+    save_bundle(folder, weighed(spec, members), name="ensemble", catalogue=data.catalogue, extra={})
 
 
 def weighed(spec: ModelSpec, members: Mapping[str, Model]) -> Ensemble:

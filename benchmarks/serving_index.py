@@ -26,9 +26,8 @@ from benchmarks import served
 from benchmarks.common import ROOT, arguments, machine, pinned, skipped
 from benchmarks.questions import SHARED, bare_catalogue
 from matinee.errors import NotFound
-from matinee.models import discover
 from matinee.models.base import Query, TrainingSet
-from matinee.models.bundle import Bundle, load_bundle, save_bundle
+from matinee.models.bundle import Bundle, load_bundle
 from matinee.schema import Interactions
 from matinee.serving.home import BEST, Layout, Member, compose
 from matinee.serving.rank import Titles
@@ -107,38 +106,13 @@ def in_turn(watched: Interactions) -> TrainingSet:
 
 def drawn(titles: int) -> TrainingSet:
     """A drawn catalogue with attributes, and histories of drawn members."""
-    offered = served.catalogue(titles)
-    watched = served.histories(titles, served.LEARNERS)
-    lengths = [len(each) for each in watched]
-    place = np.concatenate([np.arange(length) for length in lengths])
-    member = np.repeat(np.arange(len(watched)), lengths)
-    order = np.lexsort((member, place))
-    interactions = Interactions(
-        member_ids=[f"m{i}" for i in range(len(watched))],
-        title_ids=offered.title_ids,
-        member=member[order].astype(np.int32),
-        title=np.concatenate(watched)[order].astype(np.int32),
-        time=START + place[order].astype(np.int64) * HOUR,
-        value=np.full(len(order), np.nan, dtype=np.float32),
-    )
-    return TrainingSet(interactions=interactions, catalogue=offered)
+    return served.training_set(served.catalogue(titles), served.histories(titles, served.LEARNERS))
 
 
 def fitted(folder: Path, data: TrainingSet, short: Mapping[str, Mapping[str, Any]]) -> Bundle:
     """The ensemble, its signals weighing alike; from the folder where it lies there."""
     if not (folder / "bundle.json").exists():
-        specs = discover()
-        spec = specs["ensemble"]
-        members = {
-            name: specs[name].model(replace(specs[name].presets["default"], **short.get(name, {})))
-            for name in spec.members
-        }
-        for model in members.values():
-            model.fit(data, seed=0)
-        folder.mkdir(parents=True)
-        save_bundle(
-            folder, served.weighed(spec, members), name="ensemble", catalogue=data.catalogue, extra={}
-        )
+        served.fit(folder, data, short)
     return load_bundle(folder)
 
 

@@ -45,7 +45,6 @@ def main() -> None:
             self._pages = Pages(settings)
 
         async def __call__(self, request: Request) -> Response:
-
             known = self._pages.known(request.url.path.split("/")[3], time.time_ns() // 1000)
             waiting = {name: model.remote(known.query) for name, model in self._models.items()}
             parts = {name: await answer for name, answer in waiting.items()}

@@ -54,6 +54,21 @@ def answer(request_id: str = "r1") -> Answer:
     )
 
 
+def home_page(member_id: str, rows: list[dict[str, Any]]) -> HomePage:
+    return HomePage(
+        member_id=member_id,
+        surface="home",
+        model_version="recommender/3",
+        cell="v3",
+        answer="personal",
+        reason=None,
+        made_at=500_000,
+        features_time=400_000,
+        fallback=None,
+        rows=orjson.dumps(rows),
+    )
+
+
 def wait(condition: object) -> None:
     deadline = time.monotonic() + 5
     while not condition():  # type: ignore[operator]
@@ -86,18 +101,7 @@ def test_a_home_page_is_told_with_its_rows() -> None:
         {"kind": "top_picks", "reason": {"title_id": None, "genre": None}, "items": items(0, "t1", "t2")},
         {"kind": "genre", "reason": {"title_id": None, "genre": "Drama"}, "items": items(2, "t3")},
     ]
-    page = HomePage(
-        member_id="m1",
-        surface="home",
-        model_version="recommender/3",
-        cell="v3",
-        answer="personal",
-        reason=None,
-        made_at=500_000,
-        features_time=400_000,
-        fallback=None,
-        rows=orjson.dumps(shown),
-    )
+    page = home_page("m1", shown)
     key, payload = message(HomeAnswer(request_id="r2", page=page, time=700_000, fallback="cached"), 1.0)
     found = json.loads(payload)
     assert (key, found["time"], found["made_at"], found["fallback"]) == ("m1", 700_000, 500_000, "cached")
@@ -117,18 +121,7 @@ def test_a_home_page_is_told_with_its_rows() -> None:
 
 def test_a_page_given_again_is_told_as_if_it_were_the_first_time() -> None:
     rows = [{"kind": "genre", "reason": {"title_id": None, "genre": "Drama"}, "items": items(0, "t1", "é")}]
-    page = HomePage(
-        member_id='m"1',
-        surface="home",
-        model_version="recommender/3",
-        cell="v3",
-        answer="personal",
-        reason=None,
-        made_at=500_000,
-        features_time=400_000,
-        fallback=None,
-        rows=orjson.dumps(rows),
-    )
+    page = home_page('m"1', rows)
     first = HomeAnswer(
         request_id="r1", page=page, time=600_000, fallback=None, features={"a": 0.5, "b": float("nan")}
     )
