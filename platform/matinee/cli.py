@@ -201,18 +201,23 @@ def _tune(options: argparse.Namespace, settings: Settings) -> int:
 
 
 def _models(options: argparse.Namespace, settings: Settings) -> int:
-    from matinee.registry.mlflow import Registry
+    from matinee.errors import NotFound
+    from matinee.registry.mlflow import CHAMPION, Registry
 
-    registry = Registry(settings)
+    registry, model = Registry(settings), settings.serving.model
     if options.card:
-        version = registry.get(settings.serving.model, options.card)
+        version = registry.get(model, options.card)
         print((Path(version.path) / "card.md").read_text())
         return 0
     rows = [
         {"version": version.version, "run_id": version.run_id, **version.metrics}
-        for version in registry.versions(settings.serving.model)
+        for version in registry.versions(model)
     ]
-    _show(options, {"model": settings.serving.model, "versions": rows})
+    try:
+        champion = registry.get(model, CHAMPION).version
+    except NotFound:
+        champion = None
+    _show(options, {"model": model, "champion": champion, "versions": rows})
     return 0
 
 

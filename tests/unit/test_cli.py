@@ -191,6 +191,20 @@ def test_a_rollout_that_cannot_be_is_one_line(
     assert said in error
 
 
+def test_the_versions_and_which_of_them_is_champion(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    settings = load_settings({"home": str(tmp_path)}, environment={})
+    command = ["models", "--home", str(tmp_path), "--json"]
+    assert cli.main(command) == 0
+    assert json.loads(capsys.readouterr().out) == {"model": "recommender", "champion": None, "versions": []}
+    served_home.register_versions(settings)
+    assert cli.main(command) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert listed["champion"] == "1"
+    assert [version["version"] for version in listed["versions"]] == ["1", "2"]
+
+
 def test_a_rollout_on_the_command_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     settings = load_settings({"home": str(tmp_path)}, environment={})
     served_home.register_versions(settings)
