@@ -11,10 +11,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import lake_home
 import psutil
 import pytest
 from commands import ENVIRONMENT, ROOT, job
 
+from matinee.config import load_settings
 from matinee.local.cluster import free_port
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -76,20 +78,14 @@ class Head:
             time.sleep(0.5)
 
     def stop(self) -> None:
-        """End what it started, by pid; it ends when they are gone."""
+        """End it, and by pid what it started and did not end itself; all are gone then."""
         started = psutil.Process(self.process.pid).children(recursive=True)
-        for process in started:
-            with suppress(psutil.NoSuchProcess):
-                process.terminate()
-        _, left = psutil.wait_procs(started, timeout=10)
-        for process in left:
-            process.kill()
         self.process.terminate()
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        _, left = psutil.wait_procs([psutil.Process(self.process.pid), *started], timeout=10)
+        for process in left:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        self.process.wait()
         self._log.close()
 
 
@@ -108,10 +104,10 @@ def last_json(text: str) -> dict[str, Any]:
     return found
 
 
-def test_training_as_a_ray_job_registers_the_same_model(
-    report: dict[str, Any], home: Path, head: Head
-) -> None:
-    built = head.submit("build_features", "--home", str(home), "--json")
+def test_training_as_a_ray_job_registers_the_same_model(tmp_path: Path, head: Head) -> None:
+    home = tmp_path / "home"
+    lake_home.make(load_settings({"home": str(home)}, environment={}))
+    built = head.submit("build_features", "--home", str(home), "--no-compare", "--json")
     assert built.returncode == 0, built.stdout[-3000:]
     submitted = head.submit("train", "--home", str(home), "--preset", "test", "--json")
     assert submitted.returncode == 0, submitted.stdout[-3000:]

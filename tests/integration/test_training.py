@@ -3,68 +3,26 @@ import sys
 import time
 from pathlib import Path
 
+import lake_home
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from matinee.config import Settings, Training
 from matinee.errors import InvalidInput, MatineeError, NotFound, Unavailable
-from matinee.events import lake
 from matinee.features import batch
-from matinee.features.store import FeatureStore
 from matinee.models.base import Model, ModelSpec, Query, Scores, TrainingSet
 from matinee.models.bundle import load_bundle
 from matinee.registry.mlflow import CHAMPION, Registry
-from matinee.schema import CATALOGUE_SCHEMA, LAKE_SCHEMA, Catalogue
 from matinee.training import loop, pipeline
 from matinee.training.evaluate.report import from_json
 from matinee.training.tasks import FitTask
-
-MEMBERS, TITLES, WATCHES, HOUR = 40, 60, 24, 3_600_000_000
-
-
-def catalogue() -> Catalogue:
-    rows = [
-        {"title_id": f"t{i}", "name": f"Title {i}", "genres": [f"g{i % 4}"], "cast": [], "keywords": []}
-        for i in range(TITLES)
-    ]
-    return Catalogue(table=pa.Table.from_pylist(rows, schema=CATALOGUE_SCHEMA))
-
-
-def events() -> pa.Table:
-    """Members who mostly watch one genre within two months; the last fifth of them joins late."""
-    generator = np.random.default_rng(0)
-    rows = []
-    for member in range(MEMBERS):
-        taste = np.where(np.arange(TITLES) % 4 == member % 4, 6.0, 1.0) / (1 + np.arange(TITLES) // 8)
-        start = (300 if member >= MEMBERS * 0.8 else 0) * 24 * HOUR
-        times = start + np.sort(generator.integers(1, 60 * 24, WATCHES)) * HOUR
-        chosen = generator.choice(TITLES, WATCHES, False, taste / taste.sum())
-        for title, at in zip(chosen, times, strict=True):
-            rows.append(
-                {
-                    "schema_version": 1,
-                    "event_id": f"{member}-{title}",
-                    "type": "rate",
-                    "member_id": f"m{member:02}",
-                    "title_id": f"t{title}",
-                    "event_time": int(at),
-                    "ingest_time": int(at),
-                    "value": float(generator.integers(1, 6)),
-                    "partition": 0,
-                }
-            )
-    rows.sort(key=lambda row: row["event_time"])
-    return pa.Table.from_pylist([{**row, "offset": i} for i, row in enumerate(rows)], schema=LAKE_SCHEMA)
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory, ray_cluster: str) -> Settings:
     made = Settings(home=tmp_path_factory.mktemp("home"), ray_address=ray_cluster)
-    catalogue().write(made.paths.catalogue)
-    lake.write_part(made.paths.events, events(), cluster="test")
-    FeatureStore(made).apply()
+    lake_home.make(made)
     batch.build(made)
     return made
 
@@ -104,7 +62,7 @@ def test_the_reference_has_the_features_and_scores_of_every_member(trained: pipe
     table = pq.read_table(Path(trained.version.path) / "reference.parquet")
     names = ["plays_1h", "plays_24h", "plays_7d", *(f"affinity[g{i}]" for i in range(4))]
     assert table.column_names == [*names, "score_top", "score_mean"]
-    assert table.num_rows == MEMBERS
+    assert table.num_rows == lake_home.MEMBERS
     values = table.to_pandas()
     assert not values.isna().any().any()
     assert (values["score_top"] >= values["score_mean"]).all()
@@ -113,10 +71,12 @@ def test_the_reference_has_the_features_and_scores_of_every_member(trained: pipe
 def test_the_bundle_scores_an_unknown_member(trained: pipeline.TrainingReport):
     bundle = load_bundle(Path(trained.version.path))
     nobody = Query(
-        histories=[np.zeros(0, np.int32)], times=[np.zeros(0, np.int64)], now=np.array([400 * 24 * HOUR])
+        histories=[np.zeros(0, np.int32)],
+        times=[np.zeros(0, np.int64)],
+        now=np.array([400 * 24 * lake_home.HOUR]),
     )
     scores = bundle.model.score(nobody)
-    assert scores.shape == (1, TITLES)
+    assert scores.shape == (1, lake_home.TITLES)
     assert np.isfinite(scores).all()
 
 
@@ -158,7 +118,7 @@ def test_an_unknown_preset_is_named(home: Settings):
 def test_a_home_without_data_is_told(tmp_path: Path):
     with pytest.raises(NotFound, match="catalogue"):
         pipeline.train(Settings(home=tmp_path))
-    catalogue().write(Settings(home=tmp_path).paths.catalogue)
+    lake_home.catalogue().write(Settings(home=tmp_path).paths.catalogue)
     with pytest.raises(InvalidInput, match="holds no watch"):
         pipeline.train(Settings(home=tmp_path))
 
@@ -190,7 +150,7 @@ def awkward(settings: Settings, config: str) -> None:
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     spec = ModelSpec(name="awkward", model=Awkward, presets={"default": config})
     task = FitTask(spec=spec, config=config, part="all", seed=0)
-    data = TrainingSet(interactions=None, catalogue=catalogue())
+    data = TrainingSet(interactions=None, catalogue=lake_home.catalogue())
     with loop.scratch(settings) as folder:
         loop.fit_all(settings, [task], {"all": data}, folder=folder)
 
