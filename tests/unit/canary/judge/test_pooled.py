@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 import numpy as np
 import pytest
+from every_pair import by_pairs, by_values
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,14 +14,6 @@ NEXT = float(np.nextafter(1.0, 2.0))
 """One and this differ by the bit that is given up."""
 VALUES = st.sampled_from([-2.0, -1.0, -0.0, 0.0, 5e-324, 0.5, 1.0, NEXT, 1.1, 2.0])
 SAMPLES = st.lists(VALUES, min_size=1, max_size=9)
-
-
-def by_pairs(x: list[float], y: list[float], shift: float = 0.0) -> float:
-    return sum((a - shift > b) + 0.5 * (a - shift == b) for a in x for b in y)
-
-
-def by_values(values: list[float]) -> float:
-    return float(sum(size**3 - size for size in Counter(values).values()))
 
 
 def counted(x: list[float], y: list[float], off: float | None = None) -> Counted:
