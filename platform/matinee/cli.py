@@ -122,6 +122,13 @@ def parser() -> argparse.ArgumentParser:
     rollout.add_argument("--who", default="cli")
     rollout.add_argument("--why", default="asked on the command line")
 
+    judge = add("judge", _judge, "judge a canary that was recorded elsewhere, as Kayenta or stricter")
+    judge.add_argument("config", help="a canary configuration in Kayenta's JSON")
+    judge.add_argument("samples", help="the metrics' values in Kayenta's JSON")
+    judge.add_argument("--request", help="an analysis over intervals: Kayenta's request, as JSON")
+    judge.add_argument("--mode", choices=["strict", "kayenta"], default="strict")
+    judge.add_argument("--report", help="write the page of the judgement there, as HTML")
+
     features = add("features", _features, "the feature platform: its catalogue, its server, its workers")
     features.add_argument("action", choices=["catalogue", "serve", "scale"])
     features.add_argument("workers", nargs="?", type=int, help="scale: how many share the partitions")
@@ -304,6 +311,38 @@ def _rollout(options: argparse.Namespace, settings: Settings) -> int:
     found_one = rollouts.get(number) if options.action == "show" else rollout.stop(settings, number, **signed)
     _show(options, found_one.shown() if options.action == "show" else found_one.line())
     return 0
+
+
+def _judge(options: argparse.Namespace, settings: Settings) -> int:
+    """Ends with 1 where the verdict is not "pass"."""
+    from matinee.canary import recorded
+    from matinee.canary.judge import warnings_of
+    from matinee.canary.report import write_report
+
+    found = recorded.judged(
+        Path(options.config),
+        Path(options.samples),
+        request=Path(options.request) if options.request else None,
+        mode=options.mode,
+        seed=settings.seed,
+    )
+    metrics = [
+        {"metric": each.name, "groups": ", ".join(each.groups), "label": each.label, "reason": each.reason}
+        for each in found.judgement.metrics
+    ]
+    report: dict[str, object] = {
+        "metrics": metrics,
+        "groups": dict(found.judgement.groups),
+        "scores": found.analysis.scores if found.analysis else [found.judgement.score],
+        "verdict": found.verdict,
+        "reason": found.reason,
+        "warnings": warnings_of(found.judgement),
+    }
+    if options.report:
+        write_report(Path(options.report), found.judgement, found.samples, analysis=found.analysis)
+        report["page"] = options.report
+    _show(options, report)
+    return 0 if found.verdict == "pass" else 1
 
 
 def _number(text: str) -> float:

@@ -11,14 +11,13 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 from matinee.actors import standing
-from matinee.canary.judge import Analysis, Judgement, Samples, analyse, judge
+from matinee.canary.judge import Opinion, judge, opinion_over
 from matinee.canary.plan import CONTINUE, HOLD, PROMOTE, ROLL_BACK, WAIT, Plan, State, decide, ripe
 from matinee.canary.report import write_report
 from matinee.canary.store import CONTROLLER, START, STOP, Decided, Rollout, Rollouts
@@ -300,25 +299,15 @@ def _end(rollout: Rollout, end: Decided, splits: Splits, rollouts: Rollouts) -> 
     rollouts.finish(rollout)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Opinion:
-    """What the judge makes of samples; of a step's analysis, its last judgement and what that looked at."""
-
-    samples: Mapping[str, Samples]
-    judgement: Judgement
-    analysis: Analysis | None = None
-
-
 def _asked(rollout: Rollout, state: State, watch: Watch) -> Opinion:
     """The judge's opinion of a ripe step."""
     plan = rollout.plan
     if plan.schedule is None:
         return _judged(rollout, watch)
     windows = watch.windows(rollout, state)
-    analysis = analyse(plan.config, windows, count=plan.schedule.count, mode=plan.mode)
+    opinion = opinion_over(plan.config, windows, count=plan.schedule.count, mode=plan.mode)
     watch.judged = state.step, len(windows)
-    samples = windows[len(analysis.judgements) - 1]
-    return Opinion(samples=samples, judgement=analysis.last, analysis=analysis)
+    return opinion
 
 
 def _judged(rollout: Rollout, watch: Watch) -> Opinion:

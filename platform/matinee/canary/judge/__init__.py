@@ -2,7 +2,15 @@
 
 from matinee.canary.judge.config import CanaryConfig, EffectSize, Metric, read_config
 from matinee.canary.judge.decide import Judgement, MetricJudgement, Samples, judge
-from matinee.canary.judge.intervals import Analysis, Schedule, analyse, read_request, warnings_of
+from matinee.canary.judge.intervals import (
+    Analysis,
+    Opinion,
+    Schedule,
+    analyse,
+    opinion_over,
+    read_request,
+    warnings_of,
+)
 from matinee.canary.judge.rows import Summary
 from matinee.canary.judge.score import Verdict
 
@@ -13,12 +21,14 @@ __all__ = [
     "Judgement",
     "Metric",
     "MetricJudgement",
+    "Opinion",
     "Samples",
     "Schedule",
     "Summary",
     "Verdict",
     "analyse",
     "judge",
+    "opinion_over",
     "read_config",
     "read_request",
     "warnings_of",

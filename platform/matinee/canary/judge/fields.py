@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from math import isfinite
+from math import inf, isfinite, nan
 from pathlib import Path
 from typing import Any, get_args
 
@@ -87,6 +87,19 @@ class Fields:
             raise self._refused(name, "a number is accepted")
         return float(found)
 
+    def numbers(self, name: str) -> list[float]:
+        """A list of numbers, in which null or "NaN" stands for one that is missing."""
+        found = self._fields.get(name)
+        if not isinstance(found, list):
+            raise self._refused(name, "a list of numbers is accepted")
+        read: list[float] = []
+        for place, each in enumerate(found):
+            value = _WORDS.get(each) if each is None or isinstance(each, str) else each
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise InvalidInput(f"{self._path}.{name}[{place}] is {_shown(each)}; a number is accepted")
+            read.append(float(value))
+        return read
+
     def choice(self, name: str, choices: Any, default: str) -> Any:
         """One of a `Literal`'s values, in any case; `default` where it is missing."""
         accepted = get_args(choices)
@@ -98,6 +111,9 @@ class Fields:
 
     def _refused(self, name: str, accepted: str) -> InvalidInput:
         return InvalidInput(f"{self._path}.{name} is {_shown(self._fields.get(name))}; {accepted}")
+
+
+_WORDS: Mapping[str | None, float] = {None: nan, "NaN": nan, "Infinity": inf, "-Infinity": -inf}
 
 
 def _shown(value: object) -> str:

@@ -101,6 +101,25 @@ class Analysis:
         return self.judgements[-1]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Opinion:
+    """What the judge makes of samples; of an analysis, its last judgement and what that looked at."""
+
+    samples: Mapping[str, Samples]
+    judgement: Judgement
+    analysis: Analysis | None = None
+
+    @property
+    def verdict(self) -> Verdict:
+        """What it comes to."""
+        return self.judgement.verdict if self.analysis is None else self.analysis.verdict
+
+    @property
+    def reason(self) -> str:
+        """Why."""
+        return self.judgement.reason if self.analysis is None else self.analysis.reason
+
+
 def analyse(
     config: CanaryConfig,
     windows: Sequence[Mapping[str, Samples]],
@@ -141,6 +160,20 @@ def analyse(
         reason=reason,
         warnings=warnings_of(last),
     )
+
+
+def opinion_over(
+    config: CanaryConfig,
+    windows: Sequence[Mapping[str, Samples]],
+    *,
+    count: int,
+    mode: Mode = "kayenta",
+    seed: int = 0,
+) -> Opinion:
+    """`analyse`, with the samples that decided."""
+    analysis = analyse(config, windows, count=count, mode=mode, seed=seed)
+    samples = windows[len(analysis.judgements) - 1]
+    return Opinion(samples=samples, judgement=analysis.last, analysis=analysis)
 
 
 def warnings_of(judgement: Judgement) -> list[str]:
