@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize
 
 from matinee.models.base import Query, Scores
 from matinee.models.ensemble.cases import Cases, Rows, Values
+from matinee.models.ensemble.regression import Regression
 from matinee.models.histories import in_sitting
 
 SEGMENTS = ("cold", "short, back", "short, in sitting", "long, back", "long, in sitting")
@@ -76,25 +76,9 @@ def _regress(
 ) -> Values:
     if not rows.any() or not heard.any():
         return towards
-    signals = cases.signals[:, rows]
-    watched = cases.watched[rows]
-    answers = cases.answers[rows] / cases.answers[rows].sum(1, keepdims=True, dtype=np.float32)
-    flat = signals.reshape(len(signals), -1)
-    right = flat @ answers.ravel()
-
-    def loss(weights: Values) -> tuple[float, Values]:
-        logits = (weights.astype(np.float32) @ flat).reshape(watched.shape)
-        logits[watched] = -np.inf
-        top = logits.max(axis=1, keepdims=True)
-        shares = np.exp(logits - top)
-        total = shares.sum(axis=1, keepdims=True)
-        expected = flat @ (shares / total).ravel()
-        value = (top + np.log(total)).sum(dtype=np.float64) - right @ weights
-        pull = weights - towards
-        gradient = (expected - right) + 2 * shrinkage * pull
-        return float(value + shrinkage * pull @ pull), gradient.astype(np.float64)
-
-    bounds = [(0.0, None if each else 0.0) for each in heard]
-    found = minimize(loss, begin, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 60})
+    chosen = cases.signals[np.ix_(heard, rows)]
+    regression = Regression(chosen, cases.watched[rows], cases.answers[rows])
+    weights = np.zeros(len(heard))
     # A signal that is silent in every case taught nothing: it gets no say.
-    return np.where(np.abs(flat).any(axis=1), found.x, 0.0)
+    weights[heard] = regression.varied * regression.solve(towards[heard], shrinkage, begin[heard])
+    return weights

@@ -1,0 +1,115 @@
+"""Softmax regression with few weights, none negative, by Newton's method. Pure.
+
+The loss is convex and its curvature is known, so a handful of passes over the cases is enough. Each step goes
+to the least of the local parabola among weights that are not negative: a non-negative least squares problem.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.linalg import cholesky, solve_triangular
+from scipy.optimize import nnls
+
+from matinee.models.base import Scores
+from matinee.models.ensemble.cases import Rows, Values
+
+BLOCK = 100_000
+"""Values of signals worked on at a time: they stay in the processor's cache."""
+STEPS = 30
+STILL = 1e-5
+"""Where no weight moves by more, the search is over."""
+SHORTER = 0.25
+"""What is left of a step that went too far."""
+NOISE = 1e-6
+"""Share of a loss that single precision does not tell."""
+RIDGE = 1e-6
+"""Share of its trace that is added to the curvature, which knows nothing between signals that are alike."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Place:
+    """Weights, the loss there, its gradient, float64 [s], and its curvature, float64 [s, s]."""
+
+    weights: Values
+    loss: float
+    gradient: Values
+    curvature: npt.NDArray[np.float64]
+
+
+class Regression:
+    """Cases to learn from.
+
+    Args:
+        signals: float32 [s, c, titles].
+        watched: bool [c, titles], titles that are not ranked.
+        answers: bool [c, titles], one in each case at least: they should be likely among the others.
+
+    Attributes:
+        varied: bool [s], which signals are not 0 everywhere.
+    """
+
+    def __init__(self, signals: Scores, watched: Rows, answers: Rows) -> None:
+        count, cases, titles = signals.shape
+        size = max(1, BLOCK // max(1, count * titles))
+        self.varied = np.zeros(count, dtype=bool)
+        self._right = np.zeros(count)
+        self._blocks: list[tuple[Scores, Scores]] = []
+        for start in range(0, cases, size):
+            rows = slice(start, start + size)
+            some = np.ascontiguousarray(signals[:, rows])
+            shares = answers[rows] / answers[rows].sum(1, keepdims=True, dtype=np.float32)
+            self.varied |= some.any(axis=(1, 2))
+            self._right += some.reshape(count, -1) @ shares.ravel()
+            self._blocks.append((some, np.where(watched[rows], np.float32(-np.inf), np.float32(0))))
+
+    def solve(self, towards: Values, strength: float, begin: Values) -> Values:
+        """The likeliest weights, float64 [s]; `strength` pulls them `towards` others, by squares.
+
+        Args:
+            begin: where the search starts.
+        """
+        here = self._at(begin, towards, strength)
+        for _ in range(STEPS):
+            step = _least(here) - here.weights
+            if np.abs(step).max(initial=0.0) < STILL:
+                break
+            there = self._at(here.weights + step, towards, strength)
+            while there.loss > here.loss + NOISE * abs(here.loss) and np.abs(step).max() >= STILL:
+                step = SHORTER * step
+                there = self._at(here.weights + step, towards, strength)
+            here = there
+        return here.weights
+
+    def _at(self, weights: Values, towards: Values, strength: float) -> _Place:
+        pull = weights - towards
+        loss = strength * float(pull @ pull) - float(self._right @ weights)
+        gradient = 2 * strength * pull - self._right
+        curvature = 2 * strength * np.eye(len(weights))
+        single = weights.astype(np.float32)
+        for signals, hidden in self._blocks:
+            flat = signals.reshape(len(signals), -1)
+            logits = (single @ flat).reshape(hidden.shape)
+            logits += hidden
+            top = logits.max(axis=1, keepdims=True)
+            logits -= top
+            shares = np.exp(logits, out=logits)
+            total = shares.sum(axis=1, keepdims=True)
+            shares /= total
+            loss += float((top + np.log(total)).sum(dtype=np.float64))
+            weighed = signals * shares
+            means = weighed.sum(axis=2)
+            gradient += means.sum(axis=1, dtype=np.float64)
+            curvature += weighed.reshape(flat.shape) @ flat.T - means @ means.T
+        return _Place(weights=weights, loss=loss, gradient=gradient, curvature=curvature)
+
+
+def _least(here: _Place) -> Values:
+    """Where the parabola of a place is least, among weights that are not negative."""
+    ridge = RIDGE * max(float(np.trace(here.curvature)), 1.0) * np.eye(len(here.weights))
+    lower = cholesky((here.curvature + here.curvature.T) / 2 + ridge, lower=True)
+    aim = here.curvature @ here.weights - here.gradient
+    found: Values = nnls(lower.T, solve_triangular(lower, aim, lower=True))[0]
+    return found

@@ -1,0 +1,89 @@
+"""Softmax regression: nothing nearby is likelier, whatever the signals are like."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from matinee.models.ensemble import regression
+from matinee.models.ensemble.regression import Regression
+
+
+def drawn(seed: int, count: int, cases: int, titles: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Signals of which the first tells the answers best and the last is against them."""
+    draw = np.random.default_rng(seed)
+    signals = draw.normal(size=(count, cases, titles)).astype(np.float32)
+    liking = 2 * signals[0] - signals[-1] + draw.gumbel(size=(cases, titles))
+    watched = draw.random((cases, titles)) < 0.2
+    watched[:, 0] = False
+    best = np.where(watched, -np.inf, liking)
+    answers = best >= np.sort(best, axis=1)[:, -min(2, titles) :][:, :1]
+    return signals, watched, answers & ~watched
+
+
+def loss_and_gradient(
+    signals: np.ndarray,
+    watched: np.ndarray,
+    answers: np.ndarray,
+    towards: np.ndarray,
+    strength: float,
+    weights: np.ndarray,
+) -> tuple[float, np.ndarray]:
+    """In double precision, title by title."""
+    exact = signals.astype(np.float64)
+    logits = np.where(watched, -np.inf, np.tensordot(weights, exact, 1))
+    likely = np.exp(logits - logits.max(axis=1, keepdims=True))
+    likely /= likely.sum(axis=1, keepdims=True)
+    shares = answers / answers.sum(axis=1, keepdims=True)
+    pull = weights - towards
+    with np.errstate(divide="ignore"):
+        told = np.where(answers, np.log(likely), 0.0)
+    gradient = ((likely - shares) * exact).sum(axis=(1, 2)) + 2 * strength * pull
+    return float(strength * pull @ pull - (shares * told).sum()), gradient
+
+
+@settings(max_examples=60)
+@given(
+    st.integers(0, 10**6),
+    st.integers(1, 5),
+    st.integers(1, 40),
+    st.integers(2, 30),
+    st.sampled_from([0.1, 1.0, 10.0]),
+    st.sampled_from([1, 60, 10**6]),
+)
+def test_no_weight_can_move_for_the_better(
+    seed: int, count: int, cases: int, titles: int, strength: float, block: int
+) -> None:
+    problem = drawn(seed, count, cases, titles)
+    towards = np.abs(np.random.default_rng(seed).normal(size=count))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(regression, "BLOCK", block)
+        found = Regression(*problem).solve(towards, strength, towards[::-1])
+    _, gradient = loss_and_gradient(*problem, towards, strength, found)
+    assert (found >= 0).all()
+    reach = 1e-3 * max(1, cases)
+    assert (gradient > -reach).all()
+    assert (np.abs(gradient[found > 1e-4]) < reach).all()
+
+
+def test_a_start_that_is_far_away_ends_at_the_same_weights() -> None:
+    problem = drawn(1, 4, 200, 50)
+    near, far = (
+        Regression(*problem).solve(np.full(4, 0.25), 1.0, np.full(4, start)) for start in (0.25, 40.0)
+    )
+    np.testing.assert_allclose(near, far, atol=1e-3)
+    assert near[0] > 1
+    assert near[-1] == 0
+
+
+def test_signals_that_are_alike_or_silent() -> None:
+    signals, watched, answers = drawn(2, 2, 80, 20)
+    doubled = np.concatenate([signals, signals[:1], np.zeros_like(signals[:1])])
+    told = Regression(doubled, watched, answers)
+    assert told.varied.tolist() == [True, True, True, False]
+    once = Regression(signals, watched, answers).solve(np.zeros(2), 0.0, np.full(2, 0.5))
+    twice = told.solve(np.zeros(4), 0.0, np.full(4, 0.5))
+    assert twice[0] + twice[2] == pytest.approx(once[0], abs=0.01)
+    assert twice[1] == pytest.approx(once[1], abs=0.01)
