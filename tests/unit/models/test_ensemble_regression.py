@@ -23,6 +23,12 @@ def drawn(seed: int, count: int, cases: int, titles: int) -> tuple[np.ndarray, n
     return signals, watched, answers & ~watched
 
 
+def regression_of(signals: np.ndarray, watched: np.ndarray, answers: np.ndarray) -> Regression:
+    """Over all of it."""
+    heard, rows = (np.ones(size, dtype=bool) for size in signals.shape[:2])
+    return Regression(signals, watched, answers, heard=heard, rows=rows)
+
+
 def loss_and_gradient(
     signals: np.ndarray,
     watched: np.ndarray,
@@ -60,7 +66,7 @@ def test_no_weight_can_move_for_the_better(
     towards = np.abs(np.random.default_rng(seed).normal(size=count))
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(regression, "BLOCK", block)
-        found = Regression(*problem).solve(towards, strength, towards[::-1])
+        found = regression_of(*problem).solve(towards, strength, towards[::-1])
     _, gradient = loss_and_gradient(*problem, towards, strength, found)
     assert (found >= 0).all()
     reach = 1e-3 * max(1, cases)
@@ -71,7 +77,7 @@ def test_no_weight_can_move_for_the_better(
 def test_a_start_that_is_far_away_ends_at_the_same_weights() -> None:
     problem = drawn(1, 4, 200, 50)
     near, far = (
-        Regression(*problem).solve(np.full(4, 0.25), 1.0, np.full(4, start)) for start in (0.25, 40.0)
+        regression_of(*problem).solve(np.full(4, 0.25), 1.0, np.full(4, start)) for start in (0.25, 40.0)
     )
     np.testing.assert_allclose(near, far, atol=1e-3)
     assert near[0] > 1
@@ -81,9 +87,18 @@ def test_a_start_that_is_far_away_ends_at_the_same_weights() -> None:
 def test_signals_that_are_alike_or_silent() -> None:
     signals, watched, answers = drawn(2, 2, 80, 20)
     doubled = np.concatenate([signals, signals[:1], np.zeros_like(signals[:1])])
-    told = Regression(doubled, watched, answers)
+    told = regression_of(doubled, watched, answers)
     assert told.varied.tolist() == [True, True, True, False]
-    once = Regression(signals, watched, answers).solve(np.zeros(2), 0.0, np.full(2, 0.5))
+    once = regression_of(signals, watched, answers).solve(np.zeros(2), 0.0, np.full(2, 0.5))
     twice = told.solve(np.zeros(4), 0.0, np.full(4, 0.5))
     assert twice[0] + twice[2] == pytest.approx(once[0], abs=0.01)
     assert twice[1] == pytest.approx(once[1], abs=0.01)
+
+
+def test_only_what_counts_is_learned_from() -> None:
+    signals, watched, answers = drawn(3, 3, 60, 20)
+    heard, rows = np.array([True, False, True]), np.arange(60) % 3 == 0
+    part = Regression(signals, watched, answers, heard=heard, rows=rows)
+    alone = regression_of(signals[heard][:, rows], watched[rows], answers[rows])
+    at = np.full(2, 0.5)
+    np.testing.assert_array_equal(part.solve(at, 1.0, at), alone.solve(at, 1.0, at))

@@ -43,27 +43,29 @@ class Regression:
     """Cases to learn from.
 
     Args:
-        signals: float32 [s, c, titles].
-        watched: bool [c, titles], titles that are not ranked.
-        answers: bool [c, titles], one in each case at least: they should be likely among the others.
+        signals: float32 [signals, cases, titles].
+        watched: bool [cases, titles], titles that are not ranked.
+        answers: bool [cases, titles], one in each case at least: they should be likely among the others.
+        heard: bool [signals], those that are weighed, s of them.
+        rows: bool [cases], those that count.
 
     Attributes:
-        varied: bool [s], which signals are not 0 everywhere.
+        varied: bool [s], which of the signals heard are not 0 everywhere.
     """
 
-    def __init__(self, signals: Scores, watched: Rows, answers: Rows) -> None:
-        count, cases, titles = signals.shape
-        size = max(1, BLOCK // max(1, count * titles))
-        self.varied = np.zeros(count, dtype=bool)
-        self._right = np.zeros(count)
-        self._blocks: list[tuple[Scores, Scores]] = []
-        for start in range(0, cases, size):
-            rows = slice(start, start + size)
-            some = np.ascontiguousarray(signals[:, rows])
-            shares = answers[rows] / answers[rows].sum(1, keepdims=True, dtype=np.float32)
-            self.varied |= some.any(axis=(1, 2))
-            self._right += some.reshape(count, -1) @ shares.ravel()
-            self._blocks.append((some, np.where(watched[rows], np.float32(-np.inf), np.float32(0))))
+    def __init__(self, signals: Scores, watched: Rows, answers: Rows, *, heard: Rows, rows: Rows) -> None:
+        chosen, places = np.flatnonzero(heard)[:, None], np.flatnonzero(rows)
+        size = max(1, BLOCK // max(1, len(chosen) * signals.shape[2]))
+        self.varied = np.zeros(len(chosen), dtype=bool)
+        self._right = np.zeros(len(chosen))
+        self._blocks: list[tuple[Scores, Rows]] = []
+        for start in range(0, len(places), size):
+            some = places[start : start + size]
+            block, right = signals[chosen, some], answers[some]
+            shares = right / right.sum(1, keepdims=True, dtype=np.float32)
+            self.varied |= block.any(axis=(1, 2))
+            self._right += block.reshape(len(chosen), -1) @ shares.ravel()
+            self._blocks.append((block, watched[some]))
 
     def solve(self, towards: Values, strength: float, begin: Values) -> Values:
         """The likeliest weights, float64 [s]; `strength` pulls them `towards` others, by squares.
@@ -89,10 +91,10 @@ class Regression:
         gradient = 2 * strength * pull - self._right
         curvature = 2 * strength * np.eye(len(weights))
         single = weights.astype(np.float32)
-        for signals, hidden in self._blocks:
+        for signals, watched in self._blocks:
             flat = signals.reshape(len(signals), -1)
-            logits = (single @ flat).reshape(hidden.shape)
-            logits += hidden
+            logits = (single @ flat).reshape(watched.shape)
+            np.copyto(logits, -np.inf, where=watched)
             top = logits.max(axis=1, keepdims=True)
             logits -= top
             shares = np.exp(logits, out=logits)

@@ -76,8 +76,7 @@ def _regress(
 ) -> Values:
     if not rows.any() or not heard.any():
         return towards
-    chosen = cases.signals[np.ix_(heard, rows)]
-    regression = Regression(chosen, cases.watched[rows], cases.answers[rows])
+    regression = Regression(cases.signals, cases.watched, cases.answers, heard=heard, rows=rows)
     weights = np.zeros(len(heard))
     # A signal that is silent in every case taught nothing: it gets no say.
     weights[heard] = regression.varied * regression.solve(towards[heard], shrinkage, begin[heard])
