@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from matinee.canary.judge import Opinion, Samples, Schedule, judge, opinion_over, read_config, read_request
+from matinee.canary.judge import Opinion, Samples, Schedule, analyse, judge, read_config, read_request
 from matinee.canary.judge.decide import Mode
 from matinee.canary.judge.fields import Fields
 from matinee.errors import InvalidInput, NotFound
@@ -73,7 +73,8 @@ def judged(config: Path, samples: Path, *, request: Path | None, mode: Mode, see
     schedule, thresholds = read_request(_text(request)) if request else (None, {})
     canary, found = read_config(_text(config), **thresholds), read_recorded(samples)
     if schedule is not None:
-        return opinion_over(canary, found.windows(schedule), count=schedule.count, mode=mode, seed=seed)
+        windows = found.windows(schedule)
+        return Opinion.of(analyse(canary, windows, count=schedule.count, mode=mode, seed=seed), windows)
     judgement = judge(canary, found.samples, mode=mode, seed=seed)
     return Opinion(samples=found.samples, judgement=judgement)
 

@@ -17,7 +17,7 @@ from functools import cached_property
 from typing import Any
 
 from matinee.actors import standing
-from matinee.canary.judge import Opinion, judge, opinion_over
+from matinee.canary.judge import Opinion, analyse, judge
 from matinee.canary.plan import CONTINUE, HOLD, PROMOTE, ROLL_BACK, WAIT, Plan, State, decide, ripe
 from matinee.canary.report import write_report
 from matinee.canary.store import CONTROLLER, START, STOP, Decided, Rollout, Rollouts
@@ -305,9 +305,9 @@ def _asked(rollout: Rollout, state: State, watch: Watch) -> Opinion:
     if plan.schedule is None:
         return _judged(rollout, watch)
     windows = watch.windows(rollout, state)
-    opinion = opinion_over(plan.config, windows, count=plan.schedule.count, mode=plan.mode)
+    analysis = analyse(plan.config, windows, count=plan.schedule.count, mode=plan.mode)
     watch.judged = state.step, len(windows)
-    return opinion
+    return Opinion.of(analysis, windows)
 
 
 def _judged(rollout: Rollout, watch: Watch) -> Opinion:

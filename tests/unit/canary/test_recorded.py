@@ -128,10 +128,13 @@ def test_a_harm_that_comes_late_stops_the_analysis_there(tmp_path: Path) -> None
     assert (whole.verdict, whole.analysis) == ("pass", None)
 
 
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+def test_a_file_that_is_not_there_or_not_json(tmp_path: Path) -> None:
     config = written(tmp_path, "config", CONFIG)
     with pytest.raises(NotFound, match=r"nowhere\.json"):
         judged(config, tmp_path / "nowhere.json", request=None, mode="strict", seed=0)
+    (tmp_path / "text.json").write_text("errors: 1")
+    with pytest.raises(InvalidInput, match="samples: not JSON"):
+        judged(config, tmp_path / "text.json", request=None, mode="strict", seed=0)
     with pytest.raises(NotFound, match=r"nowhere\.json"):
         judged(config, config, request=tmp_path / "nowhere.json", mode="strict", seed=0)
 

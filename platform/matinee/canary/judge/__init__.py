@@ -7,7 +7,6 @@ from matinee.canary.judge.intervals import (
     Opinion,
     Schedule,
     analyse,
-    opinion_over,
     read_request,
     warnings_of,
 )
@@ -28,7 +27,6 @@ __all__ = [
     "Verdict",
     "analyse",
     "judge",
-    "opinion_over",
     "read_config",
     "read_request",
     "warnings_of",

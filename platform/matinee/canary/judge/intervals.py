@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import floor
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from matinee.canary.judge.config import CanaryConfig
 from matinee.canary.judge.decide import Judgement, Mode, Samples, judge
@@ -109,6 +109,12 @@ class Opinion:
     judgement: Judgement
     analysis: Analysis | None = None
 
+    @classmethod
+    def of(cls, analysis: Analysis, windows: Sequence[Mapping[str, Samples]]) -> Self:
+        """Of an analysis of these windows."""
+        decided = windows[len(analysis.judgements) - 1]
+        return cls(samples=decided, judgement=analysis.last, analysis=analysis)
+
     @property
     def verdict(self) -> Verdict:
         """What it comes to."""
@@ -160,20 +166,6 @@ def analyse(
         reason=reason,
         warnings=warnings_of(last),
     )
-
-
-def opinion_over(
-    config: CanaryConfig,
-    windows: Sequence[Mapping[str, Samples]],
-    *,
-    count: int,
-    mode: Mode = "kayenta",
-    seed: int = 0,
-) -> Opinion:
-    """`analyse`, with the samples that decided."""
-    analysis = analyse(config, windows, count=count, mode=mode, seed=seed)
-    samples = windows[len(analysis.judgements) - 1]
-    return Opinion(samples=samples, judgement=analysis.last, analysis=analysis)
 
 
 def warnings_of(judgement: Judgement) -> list[str]:
