@@ -87,10 +87,10 @@ def test_what_is_not_accepted_is_named(tmp_path: Path, content: object, said: st
 
 
 def test_windows_grow_or_slide(tmp_path: Path) -> None:
-    read = read_recorded(written(tmp_path, "samples", pairs(points=25)))
-    growing = read.windows(Schedule(lifetime_s=3600, interval_s=600, begin_after_s=60))
-    assert [len(each["errors"].control) for each in growing] == [10, 20]
-    np.testing.assert_array_equal(growing[0]["errors"].control, read.samples["errors"].control[1:11])
+    read = read_recorded(written(tmp_path, "samples", pairs(points=45)))
+    growing = read.windows(Schedule(lifetime_s=3600, interval_s=1200, begin_after_s=60))
+    assert [len(each["errors"].control) for each in growing] == [20, 40]
+    np.testing.assert_array_equal(growing[0]["errors"].control, read.samples["errors"].control[1:21])
     sliding = read.windows(Schedule(lifetime_s=1200, interval_s=600, lookback_s=300))
     assert [len(each["latency"].control) for each in sliding] == [5, 5]
     np.testing.assert_array_equal(sliding[1]["latency"].control, read.samples["latency"].control[15:20])
@@ -102,6 +102,7 @@ def test_windows_grow_or_slide(tmp_path: Path) -> None:
         (pairs(points=9), "9 values every 60 s end before the first interval, 600 s"),
         ([], "stepMillis"),
         ([pair("errors", [1], [1], None)], "stepMillis"),
+        ([pair("errors", [1], [1], 0)], "stepMillis"),
         ([pair("errors", [1], [1]), pair("latency", [1], [1], 1000)], "stepMillis"),
     ],
 )
@@ -124,6 +125,14 @@ def test_a_harm_that_comes_late_stops_the_analysis_there(tmp_path: Path) -> None
     assert found.analysis.scores == [100, 40]
     assert (found.verdict, found.analysis.stopped) == ("fail", True)
     assert len(found.samples["errors"].control) == 40
+    lenient = written(
+        tmp_path,
+        "lenient",
+        {"lifetimeDurationMins": 60, "analysisIntervalMins": 20, "thresholds": {"pass": 40, "marginal": 30}},
+    )
+    again = judged(config, samples, request=lenient, mode="kayenta", seed=0)
+    assert again.analysis
+    assert (again.verdict, again.analysis.scores) == ("pass", [100, 40, 40])
     whole = judged(config, written(tmp_path, "quiet", pairs()), request=None, mode="kayenta", seed=0)
     assert (whole.verdict, whole.analysis) == ("pass", None)
 

@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from matinee.models.ensemble import regression
+from matinee.models.ensemble.cases import Cases
 from matinee.models.ensemble.regression import Regression
+from matinee.models.ensemble.weights import learn
 
 
 def drawn(seed: int, count: int, cases: int, titles: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -99,3 +101,28 @@ def test_only_what_counts_is_learned_from() -> None:
     alone = regression_of(signals[heard][:, rows], watched[rows], answers[rows])
     at = np.full(2, 0.5)
     np.testing.assert_array_equal(part.solve(at, 1.0, at), alone.solve(at, 1.0, at))
+
+
+@pytest.mark.parametrize(("seed", "strength", "begin"), [(0, 0.001, 40.0), (1, 0.001, 40.0), (3, 0.001, 5.0)])
+def test_a_start_where_one_title_is_all_but_certain(seed: int, strength: float, begin: float) -> None:
+    signals, watched, answers = drawn(seed, 3, 60, 20)
+    problem = signals * np.float32(20), watched, answers
+    found = regression_of(*problem).solve(np.zeros(3), strength, np.full(3, begin))
+    assert (found >= 0).all()
+    assert np.isfinite(found).all()
+
+
+def test_a_signal_that_is_silent_in_every_case_gets_no_say() -> None:
+    signals, watched, answers = drawn(4, 2, 80, 20)
+    cases = Cases(
+        names=[("cf", "score"), ("gnn", "score"), ("dnn", "score")],
+        signals=np.concatenate([signals, np.zeros_like(signals[:1])]),
+        watched=watched,
+        answers=answers,
+        following=answers.argmax(axis=1),
+        segment=np.full(80, 3),
+        member=np.arange(80, dtype=np.int32),
+    )
+    weights = learn(cases, np.ones(80, dtype=bool), 10.0)
+    assert weights[3, 0] > 0
+    assert weights[3, 2] == 0
